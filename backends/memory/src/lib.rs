@@ -1,0 +1,1 @@
+//! The embedded registry of fleetward: a process-wide table with leases

@@ -1,0 +1,1 @@
+//! Load balancing algorithms for fleetward, one module each

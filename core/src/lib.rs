@@ -1,0 +1,1 @@
+//! The traits and shared machinery of fleetward: reflector, keeper, endpointer, retry

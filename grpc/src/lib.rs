@@ -1,0 +1,1 @@
+//! A load-balanced, retrying channel for tonic clients

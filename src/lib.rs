@@ -1,0 +1,1 @@
+//! Pluggable service discovery and client-side load balancing.
