@@ -1,0 +1,240 @@
+//! The one error type of discovery and registration.
+//!
+//! An [`Error`] says what was attempted, what kind of thing went wrong, and with which service,
+//! key or server. Whether trying again can help is the error's own knowledge
+//! ([`Error::is_permanent`]), so that no caller keeps a list of causes.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// A boxed error, as tower's middleware uses it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What kind of thing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The caller gave something that can never work: a bad URL, option, address or name.
+    InvalidInput,
+    /// The backend cannot do what was asked, or its feature is switched off.
+    Unsupported,
+    /// The registry holds something that cannot be read.
+    InvalidData,
+    /// A limit on size or number was exceeded.
+    LimitExceeded,
+    /// What was asked for is not there.
+    NotFound,
+    /// Somebody else holds what was asked for.
+    Conflict,
+    /// The registry refused the credentials.
+    Unauthenticated,
+    /// The registry refused the operation to this identity.
+    PermissionDenied,
+    /// The registry, or an instance, cannot be reached just now.
+    Unavailable,
+    /// A deadline passed.
+    Timeout,
+    /// The watch cannot go on from where it was: list again.
+    CursorLost,
+    /// There is no endpoint to send a call to.
+    NoEndpoints,
+    /// The other side of a handle is gone.
+    Closed,
+    /// None of the others.
+    Other,
+}
+
+impl ErrorKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid input",
+            Self::Unsupported => "unsupported",
+            Self::InvalidData => "invalid data",
+            Self::LimitExceeded => "limit exceeded",
+            Self::NotFound => "not found",
+            Self::Conflict => "conflict",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission denied",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timed out",
+            Self::CursorLost => "cursor lost",
+            Self::NoEndpoints => "no endpoints",
+            Self::Closed => "closed",
+            Self::Other => "failed",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error of discovery, registration or balancing.
+///
+/// `Display` is one line; `Debug` has everything. Cloning is cheap enough for a status or a
+/// snapshot to carry it.
+///
+/// ```
+/// use fleetward_core::{Error, ErrorKind};
+/// let error = Error::new(ErrorKind::Unavailable, "connection refused")
+///     .with_operation("list")
+///     .with_context("service", "greeter");
+/// assert_eq!(error.to_string(), "list: unavailable: connection refused (service=greeter)");
+/// assert!(!error.is_permanent());
+/// ```
+#[derive(Clone)]
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    operation: Option<&'static str>,
+    context: Vec<(&'static str, String)>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`; `message` says what is wrong, and what to do where that is known.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                message: message.into(),
+                operation: None,
+                context: Vec::new(),
+                source: None,
+            }),
+        }
+    }
+
+    /// Short for [`ErrorKind::InvalidInput`].
+    pub fn invalid_input(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::InvalidInput, message)
+    }
+
+    /// Short for [`ErrorKind::InvalidData`].
+    pub fn invalid_data(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::InvalidData, message)
+    }
+
+    /// Short for [`ErrorKind::Timeout`].
+    pub fn timeout(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Timeout, message)
+    }
+
+    /// Names the operation that failed; the outermost name wins.
+    #[must_use]
+    pub fn with_operation(mut self, operation: &'static str) -> Self {
+        self.inner.operation = Some(operation);
+        self
+    }
+
+    /// Adds a fact that helps to find the cause. Never a secret. A key that is there already is
+    /// replaced.
+    #[must_use]
+    pub fn with_context(mut self, key: &'static str, value: impl fmt::Display) -> Self {
+        // Registry strings are hostile: no control character reaches a log through an error.
+        let value = value.to_string().escape_debug().to_string();
+        let context = &mut self.inner.context;
+        match context.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, old)) => *old = value,
+            None => context.push((key, value)),
+        }
+        self
+    }
+
+    /// Keeps the error that caused this one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.inner.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// The message alone, without operation and context.
+    pub fn message(&self) -> &str {
+        &self.inner.message
+    }
+
+    /// The value of a context key, if it was set.
+    pub fn context(&self, key: &str) -> Option<&str> {
+        let found = self.inner.context.iter().find(|(known, _)| *known == key);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether trying the same again can never help: the input, not the world, is wrong.
+    pub fn is_permanent(&self) -> bool {
+        matches!(
+            self.inner.kind,
+            ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::LimitExceeded
+        )
+    }
+
+    /// Whether a deadline passed.
+    pub fn is_timeout(&self) -> bool {
+        self.inner.kind == ErrorKind::Timeout
+    }
+
+    /// Whether there was no endpoint to send a call to.
+    pub fn is_no_endpoints(&self) -> bool {
+        self.inner.kind == ErrorKind::NoEndpoints
+    }
+
+    /// Whether the watch must start over from a new list.
+    pub fn is_cursor_lost(&self) -> bool {
+        self.inner.kind == ErrorKind::CursorLost
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.inner;
+        if let Some(operation) = inner.operation {
+            write!(f, "{operation}: ")?;
+        }
+        write!(f, "{}: {}", inner.kind, inner.message)?;
+        for (i, (key, value)) in inner.context.iter().enumerate() {
+            write!(f, "{}{key}={value}", if i == 0 { " (" } else { ", " })?;
+        }
+        if !inner.context.is_empty() {
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.inner;
+        f.debug_struct("Error")
+            .field("kind", &inner.kind)
+            .field("operation", &inner.operation)
+            .field("message", &inner.message)
+            .field("context", &inner.context)
+            .field("source", &inner.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.inner.source.as_deref()?;
+        Some(source)
+    }
+}
+
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

@@ -1,0 +1,236 @@
+//! The live view of one service: who publishes it and who holds it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::Stream;
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+
+use crate::snapshot::sorted_unique;
+use crate::{Error, ErrorKind, Freshness, Instance, Snapshot};
+
+/// The live view of one service.
+///
+/// A [`Reflector`](crate::Reflector) is one, made from any registry; a [`Publisher`] is one that
+/// the caller feeds by hand.
+pub trait Instancer: Send + Sync + fmt::Debug {
+    /// Subscribes: the current snapshot at once, then each newest one.
+    fn subscribe(&self) -> Subscription;
+}
+
+impl<T: Instancer + ?Sized> Instancer for Arc<T> {
+    fn subscribe(&self) -> Subscription {
+        (**self).subscribe()
+    }
+}
+
+/// A reader's place at an [`Instancer`]. Dropping it unsubscribes.
+///
+/// Only the newest snapshot matters: who reads slowly skips those in between and blocks nobody.
+/// As a [`Stream`] it yields the current snapshot at once, then each newer one.
+pub struct Subscription {
+    service: Arc<str>,
+    receiver: watch::Receiver<Arc<Snapshot>>,
+    stream: Option<WatchStream<Arc<Snapshot>>>,
+    /// Whatever must live as long as somebody is subscribed (the reflector's task).
+    _guard: Option<Arc<dyn std::any::Any + Send + Sync>>,
+}
+
+impl Subscription {
+    /// The service's name, for messages.
+    pub fn service(&self) -> &Arc<str> {
+        &self.service
+    }
+
+    /// The newest snapshot, without waiting.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.receiver.borrow().clone()
+    }
+
+    /// Waits for a snapshot newer than the last one this method (or none) returned. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) once the publisher is gone.
+    pub async fn changed(&mut self) -> Result<Arc<Snapshot>, Error> {
+        match self.receiver.changed().await {
+            Ok(()) => Ok(self.receiver.borrow_and_update().clone()),
+            Err(_) => Err(Error::new(ErrorKind::Closed, "nobody publishes this service any more")
+                .with_context("service", &*self.service)),
+        }
+    }
+
+    /// Waits until a snapshot fulfils the condition, the current one included. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) once the publisher is gone.
+    pub async fn wait_for(
+        &mut self,
+        mut condition: impl FnMut(&Snapshot) -> bool,
+    ) -> Result<Arc<Snapshot>, Error> {
+        match self.receiver.wait_for(|snapshot| condition(snapshot)).await {
+            Ok(snapshot) => Ok(snapshot.clone()),
+            Err(_) => Err(Error::new(ErrorKind::Closed, "nobody publishes this service any more")
+                .with_context("service", &*self.service)),
+        }
+    }
+
+    /// Keeps `guard` alive as long as this subscription.
+    pub(crate) fn guarded(mut self, guard: Arc<dyn std::any::Any + Send + Sync>) -> Self {
+        self._guard = Some(guard);
+        self
+    }
+}
+
+impl Clone for Subscription {
+    fn clone(&self) -> Self {
+        Self {
+            service: self.service.clone(),
+            receiver: self.receiver.clone(),
+            stream: None,
+            _guard: self._guard.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("service", &self.service)
+            .field("current", &self.current())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Arc<Snapshot>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let stream = this.stream.get_or_insert_with(|| WatchStream::new(this.receiver.clone()));
+        Pin::new(stream).poll_next(cx)
+    }
+}
+
+/// The writing side of a service's view: makes complete, sorted, revisioned snapshots.
+///
+/// It is an [`Instancer`] itself, so a list of one's own is three lines:
+///
+/// ```
+/// use fleetward_core::{Instance, Instancer, Publisher};
+/// let list = Publisher::new("greeter");
+/// list.publish([Instance::new("10.0.0.1:80")?, Instance::new("10.0.0.2:80")?]);
+/// assert_eq!(list.subscribe().current().instances.len(), 2);
+/// # Ok::<(), fleetward_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Publisher {
+    service: Arc<str>,
+    sender: watch::Sender<Arc<Snapshot>>,
+}
+
+impl Publisher {
+    /// A view that is [`Pending`](Freshness::Pending) until something is published.
+    pub fn new(service: impl Into<Arc<str>>) -> Self {
+        Self { service: service.into(), sender: watch::Sender::new(Arc::new(Snapshot::pending())) }
+    }
+
+    /// The service's name.
+    pub fn service(&self) -> &Arc<str> {
+        &self.service
+    }
+
+    /// Publishes the complete set. Of instances with the same id the first one counts.
+    pub fn publish(&self, instances: impl IntoIterator<Item = Instance>) {
+        self.publish_shared(instances.into_iter().map(Arc::new), Freshness::Fresh, 0);
+    }
+
+    /// Says that the registry cannot be asked: the set stays, marked stale. What was stale already
+    /// keeps its first moment and takes the newest reason; what was pending stays pending, for
+    /// there is no last known good set.
+    pub fn publish_stale(&self, error: Error) {
+        let now = tokio::time::Instant::now();
+        self.sender.send_if_modified(|current| {
+            let since = match &current.freshness {
+                Freshness::Pending => return false,
+                Freshness::Fresh => now,
+                Freshness::Stale { since, .. } => *since,
+            };
+            let mut next = Snapshot::clone(current);
+            next.revision += 1;
+            next.freshness = Freshness::Stale { since, error };
+            *current = Arc::new(next);
+            true
+        });
+    }
+
+    /// The newest snapshot.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.sender.borrow().clone()
+    }
+
+    pub(crate) fn publish_shared(
+        &self,
+        instances: impl IntoIterator<Item = Arc<Instance>>,
+        freshness: Freshness,
+        skipped: usize,
+    ) {
+        let instances = sorted_unique(instances);
+        self.sender.send_modify(|current| {
+            let revision = current.revision + 1;
+            *current = Arc::new(Snapshot { revision, instances, freshness, skipped });
+        });
+    }
+}
+
+impl Instancer for Publisher {
+    fn subscribe(&self) -> Subscription {
+        Subscription {
+            service: self.service.clone(),
+            receiver: self.sender.subscribe(),
+            stream: None,
+            _guard: None,
+        }
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher")
+            .field("service", &self.service)
+            .field("subscribers", &self.sender.receiver_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A constant set (go-kit's `FixedInstancer`): for tests, and where addresses are configuration.
+///
+/// ```
+/// use fleetward_core::{FixedInstancer, Instance};
+/// let fixed = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80")?]);
+/// # Ok::<(), fleetward_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct FixedInstancer(Publisher);
+
+impl FixedInstancer {
+    /// The set, for ever.
+    pub fn new(
+        service: impl Into<Arc<str>>,
+        instances: impl IntoIterator<Item = Instance>,
+    ) -> Self {
+        let publisher = Publisher::new(service);
+        publisher.publish(instances);
+        Self(publisher)
+    }
+}
+
+impl Instancer for FixedInstancer {
+    fn subscribe(&self) -> Subscription {
+        // The publisher lives as long as its readers: a fixed set never closes.
+        let guard = Arc::new(self.0.clone());
+        self.0.subscribe().guarded(guard)
+    }
+}

@@ -1,0 +1,75 @@
+//! The live set of a service at one moment, complete and immutable.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::{Error, Instance, InstanceId};
+
+/// How far a [`Snapshot`] can be trusted.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Freshness {
+    /// Nothing has been heard from the registry yet.
+    Pending,
+    /// The registry said so and is being watched.
+    Fresh,
+    /// The last known good set: the registry cannot be asked, or said something implausible.
+    Stale {
+        /// Since when.
+        since: Instant,
+        /// Why.
+        error: Error,
+    },
+}
+
+impl Freshness {
+    /// Whether nothing has been heard yet.
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Pending)
+    }
+
+    /// Whether this is the last known good set rather than the current one.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Stale { .. })
+    }
+}
+
+/// The live set of a service at one moment. Never a delta, never changed after it was published;
+/// cloning copies a few words.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Counts the snapshots published for this service in this process, from 0 (pending). It is
+    /// not the registry's own revision.
+    pub revision: u64,
+    /// The instances, sorted by id, each id once.
+    pub instances: Arc<[Arc<Instance>]>,
+    /// How far the set can be trusted.
+    pub freshness: Freshness,
+    /// How many entries of the registry could not be read and were left out.
+    pub skipped: usize,
+}
+
+impl Snapshot {
+    /// The snapshot before anything is known.
+    pub fn pending() -> Self {
+        Self { revision: 0, instances: Arc::from([]), freshness: Freshness::Pending, skipped: 0 }
+    }
+
+    /// The instance of that id.
+    pub fn get(&self, id: &InstanceId) -> Option<&Arc<Instance>> {
+        let found = self.instances.binary_search_by(|instance| instance.id().cmp(id));
+        found.ok().map(|at| &self.instances[at])
+    }
+}
+
+/// Sorts by id and keeps the first of each, so that a duplicate registration is one endpoint.
+pub(crate) fn sorted_unique(
+    instances: impl IntoIterator<Item = Arc<Instance>>,
+) -> Arc<[Arc<Instance>]> {
+    let mut all: Vec<_> = instances.into_iter().collect();
+    all.sort_by(|a, b| a.id().cmp(b.id()));
+    all.dedup_by(|later, earlier| later.id() == earlier.id());
+    all.into()
+}
