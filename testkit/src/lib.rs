@@ -1,1 +1,7 @@
-//! Real servers started for a test, and helpers that wait for a condition
+#![doc = include_str!("../README.md")]
+
+#[cfg(unix)]
+pub mod servers;
+mod wait;
+
+pub use wait::{Outcome, eventually};
