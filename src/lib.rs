@@ -1,1 +1,26 @@
-//! Pluggable service discovery and client-side load balancing.
+#![doc = include_str!("../README.md")]
+
+mod connect;
+mod scheme;
+
+pub use connect::{connect, discover, register};
+pub use fleetward_core::*;
+
+/// The load balancing algorithms.
+pub mod balancers {
+    pub use fleetward_balancers::*;
+}
+
+/// The embedded registry, for programs that want to hold it themselves.
+pub mod memory {
+    pub use fleetward_memory::*;
+}
+
+/// etcd, for programs that configure it by code instead of by URL.
+#[cfg(feature = "etcd")]
+pub mod etcd {
+    pub use fleetward_etcd::*;
+}
+
+#[cfg(feature = "grpc")]
+pub mod grpc;

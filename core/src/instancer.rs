@@ -144,25 +144,29 @@ impl Publisher {
 
     /// Publishes the complete set. Of instances with the same id the first one counts.
     pub fn publish(&self, instances: impl IntoIterator<Item = Instance>) {
-        self.publish_shared(instances.into_iter().map(Arc::new), Freshness::Fresh, 0);
+        let instances = sorted_unique(instances.into_iter().map(Arc::new));
+        self.publish_sorted(instances, Freshness::Fresh, 0);
     }
 
     /// Says that the registry cannot be asked: the set stays, marked stale. What was stale already
-    /// keeps its first moment and takes the newest reason; what was pending stays pending, for
-    /// there is no last known good set.
+    /// keeps its first moment and takes the newest reason; what was pending stays pending with the
+    /// reason, for there is no last known good set.
+    ///
+    /// Subscribers are woken when the view turns stale and when the reason becomes one of another
+    /// kind; a reason of the same kind is only put in place.
     pub fn publish_stale(&self, error: Error) {
         let now = tokio::time::Instant::now();
         self.sender.send_if_modified(|current| {
-            let since = match &current.freshness {
-                Freshness::Pending => return false,
-                Freshness::Fresh => now,
-                Freshness::Stale { since, .. } => *since,
-            };
+            let same_kind = current.freshness.error().is_some_and(|old| old.kind() == error.kind());
             let mut next = Snapshot::clone(current);
-            next.revision += 1;
-            next.freshness = Freshness::Stale { since, error };
+            next.freshness = match &current.freshness {
+                Freshness::Pending { .. } => Freshness::Pending { error: Some(error) },
+                Freshness::Fresh => Freshness::Stale { since: now, error },
+                Freshness::Stale { since, .. } => Freshness::Stale { since: *since, error },
+            };
+            next.revision += u64::from(!same_kind);
             *current = Arc::new(next);
-            true
+            !same_kind
         });
     }
 
@@ -171,13 +175,22 @@ impl Publisher {
         self.sender.borrow().clone()
     }
 
-    pub(crate) fn publish_shared(
+    /// Puts a newer reason of the same kind of freshness in place; wakes nobody.
+    pub(crate) fn replace_reason(&self, freshness: Freshness) {
+        self.sender.send_if_modified(|current| {
+            *current = Arc::new(Snapshot { freshness, ..Snapshot::clone(current) });
+            false
+        });
+    }
+
+    /// Publishes a complete set that is sorted already, each id once.
+    pub(crate) fn publish_sorted(
         &self,
-        instances: impl IntoIterator<Item = Arc<Instance>>,
+        instances: Arc<[Arc<Instance>]>,
         freshness: Freshness,
         skipped: usize,
     ) {
-        let instances = sorted_unique(instances);
+        debug_assert!(instances.is_sorted_by(|a, b| a.id() < b.id()));
         self.sender.send_modify(|current| {
             let revision = current.revision + 1;
             *current = Arc::new(Snapshot { revision, instances, freshness, skipped });

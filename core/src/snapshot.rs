@@ -10,8 +10,11 @@ use crate::{Error, Instance, InstanceId};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Freshness {
-    /// Nothing has been heard from the registry yet.
-    Pending,
+    /// Nothing has been heard from the registry yet: there is no last known good set.
+    Pending {
+        /// Why the last attempt failed, once one did.
+        error: Option<Error>,
+    },
     /// The registry said so and is being watched.
     Fresh,
     /// The last known good set: the registry cannot be asked, or said something implausible.
@@ -26,7 +29,16 @@ pub enum Freshness {
 impl Freshness {
     /// Whether nothing has been heard yet.
     pub fn is_pending(&self) -> bool {
-        matches!(self, Self::Pending)
+        matches!(self, Self::Pending { .. })
+    }
+
+    /// What keeps the set from being fresh, if anything failed.
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Pending { error } => error.as_ref(),
+            Self::Fresh => None,
+            Self::Stale { error, .. } => Some(error),
+        }
     }
 
     /// Whether this is the last known good set rather than the current one.
@@ -54,7 +66,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// The snapshot before anything is known.
     pub fn pending() -> Self {
-        Self { revision: 0, instances: Arc::from([]), freshness: Freshness::Pending, skipped: 0 }
+        let freshness = Freshness::Pending { error: None };
+        Self { revision: 0, instances: Arc::from([]), freshness, skipped: 0 }
     }
 
     /// The instance of that id.

@@ -1,0 +1,155 @@
+//! Users, passwords and tokens.
+
+use std::time::Duration;
+
+use fleetward_core::{Error, ErrorKind, Registry, Source};
+use fleetward_etcd::{EtcdConfig, EtcdRegistry};
+use fleetward_testkit::servers::{Etcd, EtcdVersion};
+use tokio::time::sleep;
+
+use crate::support::*;
+
+const PASSWORD: &str = "canary-71c2";
+
+/// etcd with a root, and a user `worker` who may do everything below `a/`.
+async fn protected(version: EtcdVersion, token_ttl: Duration) -> Option<Etcd> {
+    let builder = Etcd::builder().with_version(version).with_auth_token_ttl(token_ttl);
+    let etcd = builder.start_or_skip().await?;
+    for user in ["root", "worker"] {
+        etcd.etcdctl(&["user", "add", &format!("{user}:{PASSWORD}")]).await;
+        etcd.etcdctl(&["role", "add", user]).await;
+        etcd.etcdctl(&["user", "grant-role", user, user]).await;
+    }
+    etcd.etcdctl(&["role", "grant-permission", "worker", "readwrite", "a/", "a0"]).await;
+    etcd.etcdctl(&["auth", "enable"]).await;
+    Some(etcd)
+}
+
+async fn worker(etcd: &Etcd) -> EtcdRegistry {
+    connect(config(etcd).with_user("worker", PASSWORD)).await
+}
+
+async fn put_as_root(etcd: &Etcd, key: &str, value: &str) {
+    etcd.etcdctl(&["--user", &format!("root:{PASSWORD}"), "put", key, value]).await;
+}
+
+fn assert_clean(error: &Error) {
+    let all = format!("{error} {error:?}");
+    assert!(!all.contains(PASSWORD), "{all}");
+}
+
+#[tokio::test]
+async fn a_user_lists_watches_and_registers() {
+    for version in [EtcdVersion::V3_5, EtcdVersion::V3_4] {
+        let Some(etcd) = protected(version, 60 * SECOND).await else { return };
+        let registry = worker(&etcd).await;
+        let (_, cursor) = ids(&registry, "a").await;
+        let mut watch = Watch::open(&registry, "a", cursor).await;
+        let mut leased = register(&registry, 0).await;
+        assert_eq!(watch.change().await, Seen::Put("10.0.0.1:80".into()));
+        renewed(&registry, &mut leased.lease).await;
+        registry.deregister(leased.lease).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn pitfall_auth_token_expiry_misses_no_event() {
+    for version in [EtcdVersion::V3_5, EtcdVersion::V3_4] {
+        let Some(etcd) = protected(version, SECOND).await else { return };
+        let registry = worker(&etcd).await;
+        let (_, cursor) = ids(&registry, "a").await;
+        let mut watch = Watch::open(&registry, "a", cursor).await;
+        let mut leased = register(&registry, 0).await;
+        assert_eq!(watch.change().await, Seen::Put("10.0.0.1:80".into()));
+        for n in 2..4 {
+            // The token is not used in the meantime, so it runs out.
+            sleep(3 * SECOND).await;
+            let address = format!("10.0.0.{n}:80");
+            put_as_root(&etcd, &format!("a/{address}"), &value(&address)).await;
+            assert_eq!(watch.change().await, Seen::Put(address));
+            let kept = renewed(&registry, &mut leased.lease).await;
+            assert!(matches!(kept, fleetward_core::KeptAlive::Alive { .. }), "{kept:?}");
+        }
+        sleep(3 * SECOND).await;
+        let (found, cursor) = ids(&registry, "a").await;
+        assert_eq!(found.len(), 3);
+        Watch::open(&registry, "a", cursor).await;
+    }
+}
+
+#[tokio::test]
+async fn pitfall_refusal_in_the_stream_of_an_expired_token() {
+    for version in [EtcdVersion::V3_5, EtcdVersion::V3_4] {
+        let Some(etcd) = protected(version, SECOND).await else { return };
+        let registry = worker(&etcd).await;
+        let (_, cursor) = ids(&registry, "a").await;
+        sleep(3 * SECOND).await;
+        // "permission denied" for a user who has it: the token is no longer known.
+        let mut first = Watch::begin(&registry, "a", cursor);
+        match first.next(SECOND).await {
+            Err(error) => println!("{error}"),
+            Ok(_) => println!("the stream was accepted"),
+        }
+        Watch::open(&registry, "a", cursor).await;
+    }
+}
+
+#[tokio::test]
+async fn pitfall_refusal_in_the_stream_for_want_of_a_permission() {
+    for version in [EtcdVersion::V3_5, EtcdVersion::V3_4] {
+        let Some(etcd) = protected(version, 60 * SECOND).await else { return };
+        let registry = worker(&etcd).await;
+        let (_, cursor) = ids(&registry, "a").await;
+        let list = registry.list(&service("secret")).await.unwrap_err();
+        let watch = Watch::begin(&registry, "secret", cursor).error(SECOND).await;
+        let register = registry.register(&service("secret"), &instance(0), TTL).await.unwrap_err();
+        for error in [list, watch, register] {
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+            assert!(error.to_string().contains("prefix"), "it says what to do: {error}");
+            assert!(!error.is_permanent(), "an operator may grant it");
+            assert_clean(&error);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_no_password_and_no_user() {
+    for version in [EtcdVersion::V3_5, EtcdVersion::V3_4] {
+        let Some(etcd) = protected(version, 60 * SECOND).await else { return };
+        for config in [
+            config(&etcd).with_user("worker", format!("{PASSWORD}-wrong")),
+            config(&etcd).with_user("nobody", PASSWORD),
+            config(&etcd),
+        ] {
+            assert!(!format!("{config:?}").contains(PASSWORD));
+            let registry = connect(config).await;
+            assert!(!format!("{registry:?}").contains(PASSWORD));
+            let error = registry.list(&service("a")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
+            assert!(error.context("endpoint").is_some());
+            assert_clean(&error);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_for_a_server_that_wants_none_and_then_wants_one() {
+    for etcd in versions().await {
+        let registry = connect(config(&etcd).with_user("root", PASSWORD)).await;
+        assert!(ids(&registry, "a").await.0.is_empty(), "as Go's client, we go on without");
+        etcd.etcdctl(&["user", "add", &format!("root:{PASSWORD}")]).await;
+        etcd.etcdctl(&["user", "grant-role", "root", "root"]).await;
+        etcd.etcdctl(&["auth", "enable"]).await;
+        let error = registry.list(&service("a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
+        assert!(registry.list(&service("a")).await.is_ok(), "the next call has logged in");
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_in_no_error_of_a_dead_server() {
+    let config = EtcdConfig::new(["127.0.0.1:1"]).with_user("root", PASSWORD);
+    let error = connect(config).await.list(&service("a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_clean(&error);
+}

@@ -1,0 +1,15 @@
+//! Against real etcd servers, started and hurt by the test kit.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
+
+mod auth;
+mod basics;
+mod cluster;
+mod faults;
+mod leases;
+mod pages;
+mod support;
+mod tls;
+mod watches;
+mod whole;

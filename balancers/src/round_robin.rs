@@ -1,0 +1,57 @@
+//! One after the other.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fleetward_core::{Balancer, PickContext, ReadySet};
+
+/// Each endpoint in turn, in the order of their ids.
+///
+/// A new one starts at a random endpoint, so that many clients that start together do not all call
+/// the same instance first. Weights are not looked at. When the set changes, the turn goes on from
+/// the same count.
+///
+/// ```
+/// use fleetward_balancers::RoundRobin;
+/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// let members = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]
+///     .map(|address| Member::detached(Instance::new(address).unwrap()));
+/// let balancer = RoundRobin::starting_at(0);
+/// let picks = [(); 4].map(|()| balancer.pick(&ReadySet::new(&members), &PickContext::new()));
+/// assert_eq!(picks, [Some(0), Some(1), Some(2), Some(0)]);
+/// ```
+#[derive(Debug)]
+pub struct RoundRobin {
+    next: AtomicUsize,
+}
+
+impl RoundRobin {
+    /// Starts at a random endpoint.
+    pub fn new() -> Self {
+        Self::starting_at(fastrand::usize(..))
+    }
+
+    /// Starts at a place that follows from `seed`: the same sequence each time.
+    pub fn with_seed(seed: u64) -> Self {
+        Self::starting_at(fastrand::Rng::with_seed(seed).usize(..))
+    }
+
+    /// Starts at a position (modulo the number of endpoints).
+    pub fn starting_at(position: usize) -> Self {
+        Self { next: AtomicUsize::new(position) }
+    }
+}
+
+impl Default for RoundRobin {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Balancer for RoundRobin {
+    fn pick(&self, endpoints: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
+        // Relaxed: the count orders nothing else. Wrapping around at usize::MAX jumps once in
+        // centuries.
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        turn.checked_rem(endpoints.len())
+    }
+}

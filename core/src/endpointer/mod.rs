@@ -1,0 +1,206 @@
+//! From the live set of instances to a set of callable services.
+//!
+//! The endpointer compares each snapshot with what it holds, by instance id: survivors keep their
+//! service (and so their connection and statistics), new ones are made by the factory, removed ones
+//! take no new call, finish those under way and are dropped. The factory runs beside, never under a
+//! lock, at most [`max_concurrent`](EndpointerBuilder::max_concurrent) at a time; what fails is tried
+//! again with backoff, whether or not the registry says anything new.
+//!
+//! What calls see is an immutable [`EndpointSet`], swapped whole. Reading it takes no lock.
+
+mod set;
+mod slot;
+mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+pub use self::set::{Endpoint, EndpointSet};
+use self::worker::Worker;
+use crate::{Backoff, Factory, Instancer};
+
+/// The callable endpoints of one service, kept up to date by a task of its own.
+///
+/// Cloning it gives another handle to the same endpoints; the task ends, and the endpoints are
+/// removed, when the last handle is dropped.
+///
+/// # Panics
+/// Making one outside of a tokio runtime panics, as [`tokio::spawn`] does.
+pub struct Endpointer<S> {
+    shared: Arc<Shared<S>>,
+    _task: Arc<AbortOnDrop>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Endpointer<S> {
+    /// Follows `instancer` and makes each of its instances callable by `factory`.
+    ///
+    /// Returns at once: the set is empty until the first endpoint stands.
+    pub fn new(instancer: impl Instancer, factory: impl Factory<S>) -> Self {
+        EndpointerBuilder::default().build(instancer, factory)
+    }
+}
+
+/// On one type only, so that `Endpointer::builder()` needs no type annotation.
+impl Endpointer<()> {
+    /// With other than the default settings.
+    pub fn builder() -> EndpointerBuilder {
+        EndpointerBuilder::default()
+    }
+}
+
+impl<S> Endpointer<S> {
+    /// The service's name.
+    pub fn service(&self) -> &Arc<str> {
+        &self.shared.service
+    }
+
+    /// The set as it is now. Lock-free, allocates nothing; hold the guard only briefly.
+    pub fn load(&self) -> Guard<Arc<EndpointSet<S>>> {
+        self.shared.set.load()
+    }
+
+    /// Waits until the set fulfils the condition, as it is now included. Cancel safe; without a
+    /// deadline of its own.
+    pub async fn wait_for(
+        &self,
+        mut condition: impl FnMut(&EndpointSet<S>) -> bool,
+    ) -> Arc<EndpointSet<S>> {
+        // Subscribing before looking: a set published in between is not missed.
+        let mut changed = self.shared.version.subscribe();
+        loop {
+            let set = self.shared.set.load_full();
+            if condition(&set) {
+                return set;
+            }
+            if changed.changed().await.is_err() {
+                // Not reachable: `self` keeps the sender alive.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl<S> Clone for Endpointer<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), _task: self._task.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Endpointer<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpointer")
+            .field("service", &self.shared.service)
+            .field("set", &*self.load())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of an [`Endpointer`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct EndpointerBuilder {
+    invalidate_on_error: Option<Duration>,
+    max_concurrent: usize,
+    make_timeout: Duration,
+    backoff: Backoff,
+    seed: Option<u64>,
+}
+
+impl Default for EndpointerBuilder {
+    fn default() -> Self {
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        Self {
+            invalidate_on_error: None,
+            max_concurrent: 64,
+            make_timeout: Duration::from_secs(10),
+            backoff: backoff.unwrap_or_default(),
+            seed: None,
+        }
+    }
+}
+
+impl EndpointerBuilder {
+    /// Gives the endpoints up when the registry has been in error for `timeout`: they are removed,
+    /// and calls fail with the first error. By default the last known endpoints serve for ever.
+    ///
+    /// Later errors move neither the deadline nor the error; a good snapshot clears both.
+    pub fn invalidate_on_error(mut self, timeout: Duration) -> Self {
+        self.invalidate_on_error = Some(timeout);
+        self
+    }
+
+    /// Sets how many factories run at once (default 64, at least 1).
+    pub fn max_concurrent(mut self, max: usize) -> Self {
+        self.max_concurrent = max.max(1);
+        self
+    }
+
+    /// Sets the deadline of one run of the factory (default 10 s).
+    pub fn make_timeout(mut self, timeout: Duration) -> Self {
+        self.make_timeout = timeout;
+        self
+    }
+
+    /// Sets the waits between runs of a failing factory (default 1 s growing to 60 s).
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Makes the jitter repeatable.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Starts following.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn build<S, I, F>(self, instancer: I, factory: F) -> Endpointer<S>
+    where
+        S: Clone + Send + Sync + 'static,
+        I: Instancer,
+        F: Factory<S>,
+    {
+        let subscription = instancer.subscribe();
+        let shared = Arc::new(Shared {
+            service: subscription.service().clone(),
+            set: ArcSwap::from_pointee(EndpointSet::pending()),
+            version: watch::Sender::new(0),
+        });
+        let worker = Worker::new(self, subscription, Arc::new(factory), shared.clone());
+        let task = tokio::spawn(worker.run());
+        Endpointer { shared, _task: Arc::new(AbortOnDrop(task.abort_handle())) }
+    }
+}
+
+/// What the worker writes and the handles read.
+struct Shared<S> {
+    service: Arc<str>,
+    set: ArcSwap<EndpointSet<S>>,
+    /// Counts the sets published, to wake who waits for one.
+    version: watch::Sender<u64>,
+}
+
+impl<S> Shared<S> {
+    fn publish(&self, set: EndpointSet<S>) {
+        self.set.store(Arc::new(set));
+        // After the store: who is woken finds the new set.
+        self.version.send_modify(|version| *version += 1);
+    }
+}
+
+/// The task ends with the last handle.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,208 @@
+//! The one handle of a registry.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::reflector::WeakReflector;
+use crate::{
+    Error, ErrorKind, Instance, Instancer, Keeper, Reflector, ReflectorConfig, RegisterOptions,
+    Registrar, Registration, Registry, ServiceName, Source,
+};
+
+/// A registry, whatever is behind it: services are looked up and registered through it.
+///
+/// Make one for a registry and clone it freely. **Each service is followed once**, however many
+/// ask for it and through however many clones, and no longer than somebody uses it.
+///
+/// ```
+/// # use std::fmt::Debug;
+/// use fleetward_core::{Error, Instance, Instancer, Registry, RegistryHandle, Source};
+/// async fn use_it<B: Source + Registry + Debug>(backend: B) -> Result<(), Error> {
+///     let registry = RegistryHandle::new(backend);
+///     let greeters = registry.service("greeter")?;
+///     let registration = registry.register("greeter", Instance::new("10.0.0.1:8080")?).await?;
+///     println!("{} instances", greeters.subscribe().current().instances.len());
+///     registration.deregister().await
+/// }
+/// ```
+#[derive(Clone)]
+pub struct RegistryHandle {
+    discovery: Discovery,
+    registrar: Option<Arc<dyn Registrar>>,
+    reflector_config: ReflectorConfig,
+    default_service: Option<ServiceName>,
+    reflectors: Arc<Mutex<HashMap<ServiceName, WeakReflector>>>,
+}
+
+#[derive(Clone)]
+enum Discovery {
+    Source(Arc<dyn Reflect>),
+    Fixed(Arc<dyn Instancer>),
+}
+
+impl RegistryHandle {
+    /// A registry that is read and written.
+    pub fn new<B: Source + Registry + fmt::Debug>(backend: B) -> Self {
+        let backend = Arc::new(backend);
+        let registrar: Arc<dyn Registrar> = Arc::new(Keeper::new(backend.clone()));
+        Self::over(Discovery::Source(Arc::new(Reflected(backend)))).with_registrar(registrar)
+    }
+
+    /// A registry that is only read, such as DNS or a file.
+    pub fn discovery_only<S: Source + fmt::Debug>(source: S) -> Self {
+        Self::over(Discovery::Source(Arc::new(Reflected(Arc::new(source)))))
+    }
+
+    /// No registry: `instancer` (a [`FixedInstancer`](crate::FixedInstancer), say) is the answer
+    /// for every service.
+    pub fn fixed(instancer: Arc<dyn Instancer>) -> Self {
+        Self::over(Discovery::Fixed(instancer))
+    }
+
+    fn over(discovery: Discovery) -> Self {
+        Self {
+            discovery,
+            registrar: None,
+            reflector_config: ReflectorConfig::default(),
+            default_service: None,
+            reflectors: Arc::default(),
+        }
+    }
+
+    /// Registers through `registrar` instead of what the backend offers.
+    #[must_use]
+    pub fn with_registrar(mut self, registrar: Arc<dyn Registrar>) -> Self {
+        self.registrar = Some(registrar);
+        self
+    }
+
+    /// Sets how services are followed. It holds for this handle and clones made from now on, which
+    /// from here share nothing with the older ones.
+    #[must_use]
+    pub fn with_reflector_config(mut self, config: ReflectorConfig) -> Self {
+        self.reflector_config = config;
+        self.reflectors = Arc::default();
+        self
+    }
+
+    /// Sets the service that the registry's URL names.
+    #[must_use]
+    pub fn with_default_service(mut self, service: ServiceName) -> Self {
+        self.default_service = Some(service);
+        self
+    }
+
+    /// The service that the registry's URL names, if any.
+    pub fn default_service(&self) -> Option<&ServiceName> {
+        self.default_service.as_ref()
+    }
+
+    /// The live view of a service. Never waits; who asks first starts the watch.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a bad name,
+    /// [`Unsupported`](ErrorKind::Unsupported) outside a tokio runtime.
+    pub fn service<N>(&self, name: N) -> Result<Arc<dyn Instancer>, Error>
+    where
+        N: TryInto<ServiceName>,
+        Error: From<N::Error>,
+    {
+        let name = name.try_into()?;
+        let source = match &self.discovery {
+            Discovery::Fixed(instancer) => return Ok(instancer.clone()),
+            Discovery::Source(source) => source,
+        };
+        // Held while the reflector is started, which never waits, so that two who ask at once
+        // share one. Nothing in here leaves the map half changed, so a poisoned lock is whole.
+        let mut reflectors = self.reflectors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reflector) = reflectors.get(&name).and_then(WeakReflector::upgrade) {
+            return Ok(Arc::new(reflector));
+        }
+        let reflector = source.reflect(name.clone(), self.reflector_config.clone())?;
+        reflectors.retain(|_, reflector| reflector.is_alive());
+        reflectors.insert(name, reflector.downgrade());
+        Ok(Arc::new(reflector))
+    }
+
+    /// Registers an instance with the default [`RegisterOptions`].
+    ///
+    /// # Errors
+    /// As [`register_with`](Self::register_with).
+    pub async fn register<N>(&self, name: N, instance: Instance) -> Result<Registration, Error>
+    where
+        N: TryInto<ServiceName>,
+        Error: From<N::Error>,
+    {
+        self.register_with(name, instance, RegisterOptions::default()).await
+    }
+
+    /// Registers an instance, and keeps it registered until the [`Registration`] is deregistered
+    /// or dropped.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a bad name or option,
+    /// [`Unsupported`](ErrorKind::Unsupported) for a registry that is only read, else why the first
+    /// attempt failed; see [`Registrar::register`].
+    pub async fn register_with<N>(
+        &self,
+        name: N,
+        instance: Instance,
+        options: RegisterOptions,
+    ) -> Result<Registration, Error>
+    where
+        N: TryInto<ServiceName>,
+        Error: From<N::Error>,
+    {
+        let name = name.try_into()?;
+        let Some(registrar) = &self.registrar else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "this registry is only read; register through one that is written, such as etcd \
+                 or memory, or give the handle a registrar",
+            )
+            .with_operation("register")
+            .with_context("service", name));
+        };
+        registrar.register(&name, instance, options).await
+    }
+}
+
+impl fmt::Debug for RegistryHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("RegistryHandle");
+        match &self.discovery {
+            Discovery::Source(source) => debug.field("source", source),
+            Discovery::Fixed(instancer) => debug.field("fixed", instancer),
+        };
+        debug
+            .field("registers", &self.registrar.is_some())
+            .field("default_service", &self.default_service)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A source whose cursor type is forgotten.
+trait Reflect: Send + Sync + fmt::Debug {
+    fn reflect(&self, service: ServiceName, config: ReflectorConfig) -> Result<Reflector, Error>;
+}
+
+struct Reflected<S>(Arc<S>);
+
+impl<S: Source + fmt::Debug> Reflect for Reflected<S> {
+    fn reflect(&self, service: ServiceName, config: ReflectorConfig) -> Result<Reflector, Error> {
+        Reflector::spawn(self.0.clone(), service, config)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Reflected<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+const _: () = {
+    const fn shared<T: Send + Sync + Clone + 'static>() {}
+    shared::<RegistryHandle>();
+    shared::<Reflector>();
+};

@@ -1,0 +1,264 @@
+//! What the registry said, key by key, and which instances that makes.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::empty_set::{Hold, is_bulk_drop};
+use crate::{EmptySetPolicy, Entry, Error, Instance, InstanceId, KeyChange};
+
+/// The state behind the snapshots: a row a key of the registry.
+///
+/// A row outlives its key while the empty-set policy holds it, and keeps its last good instance
+/// while the value under the key cannot be read. The table knows no time but what it is given and
+/// does no I/O.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    rows: HashMap<Arc<str>, Row>,
+    /// The keys under which each instance stands; nearly always one.
+    keys_of: HashMap<InstanceId, Vec<Arc<str>>>,
+    /// Instances that may differ from the last rendered set.
+    touched: BTreeSet<InstanceId>,
+    unreadable: usize,
+    held: usize,
+    /// Not later than the first deadline among the held rows.
+    next_expiry: Option<Instant>,
+    faults: Vec<(Arc<str>, Error)>,
+}
+
+#[derive(Debug, Default)]
+struct Row {
+    /// The last good value.
+    instance: Option<Arc<Instance>>,
+    /// Why the present value cannot be read.
+    fault: Option<Error>,
+    /// Set while the key is gone from the registry but kept by policy.
+    hold: Option<Hold>,
+}
+
+/// Where a complete set came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The very first list: there is nothing to hold.
+    First,
+    /// A list that was asked for, so that what happened in between is not known.
+    Relist,
+    /// A watch that tells complete sets: one missing entry is one delete seen.
+    Watched,
+}
+
+/// How a rendered set differs from the one before.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    pub(super) joined: Vec<InstanceId>,
+    pub(super) left: Vec<InstanceId>,
+}
+
+impl Table {
+    /// Takes a complete set. At most `limit` rows are held; a drop beyond it is followed.
+    pub(super) fn replace(
+        &mut self,
+        entries: Vec<Entry>,
+        origin: Origin,
+        policy: EmptySetPolicy,
+        limit: usize,
+        now: Instant,
+    ) {
+        let listed: HashSet<Arc<str>> = entries.iter().map(|entry| entry.key.clone()).collect();
+        let mut known = 0;
+        let (mut missing, mut worthless) = (Vec::new(), Vec::new());
+        for (key, row) in self.rows.iter().filter(|(_, row)| row.hold.is_none()) {
+            let gone = !listed.contains(key);
+            if row.instance.is_none() {
+                worthless.extend(gone.then(|| key.clone()));
+                continue;
+            }
+            known += 1;
+            missing.extend(gone.then(|| key.clone()));
+        }
+        let bulk = match origin {
+            Origin::First => false,
+            Origin::Watched if missing.len() == 1 => false,
+            _ => is_bulk_drop(known, missing.len(), listed.len()),
+        };
+        let room = self.held + missing.len() <= limit;
+        match policy.hold(now).filter(|_| bulk && room) {
+            Some(hold) => missing.iter().for_each(|key| self.hold(key, hold)),
+            None => missing.iter().for_each(|key| self.remove(key)),
+        }
+        worthless.iter().for_each(|key| self.remove(key));
+        entries.into_iter().for_each(|entry| self.put(entry));
+    }
+
+    /// Takes a change of one key.
+    pub(super) fn apply(&mut self, change: KeyChange) {
+        match change {
+            KeyChange::Put(entry) => self.put(entry),
+            KeyChange::Delete(key) => self.remove(&key),
+        }
+    }
+
+    /// Lets go of the rows whose hold is over.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let held = self.rows.iter().filter_map(|(key, row)| Some((key, row.hold?)));
+        let over: Vec<_> =
+            held.filter(|(_, hold)| hold.is_over(now)).map(|(key, _)| key.clone()).collect();
+        over.iter().for_each(|key| self.remove(key));
+        let deadline = |row: &Row| match row.hold? {
+            Hold::Forever => None,
+            Hold::Until(deadline) => Some(deadline),
+        };
+        self.next_expiry = self.rows.values().filter_map(deadline).min();
+    }
+
+    /// When to [`sweep`](Self::sweep) next.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.next_expiry
+    }
+
+    /// How many rows are kept although their keys are gone.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// How many keys hold a value that cannot be read.
+    pub(super) fn unreadable(&self) -> usize {
+        self.unreadable
+    }
+
+    /// How many keys the registry has, were these changes applied; never too few.
+    pub(super) fn size_after(&self, changes: &[KeyChange]) -> usize {
+        let is_new = |key: &str| self.rows.get(key).is_none_or(|row| row.hold.is_some());
+        let news = changes.iter().filter(|change| match change {
+            KeyChange::Put(entry) => is_new(&entry.key),
+            KeyChange::Delete(_) => false,
+        });
+        self.rows.len() - self.held + news.count()
+    }
+
+    /// The values that turned unreadable, or became so in another way, since the last call.
+    pub(super) fn take_faults(&mut self) -> Vec<(Arc<str>, Error)> {
+        std::mem::take(&mut self.faults)
+    }
+
+    /// The set as it is now, sorted by id, or `None` if it equals `previous`, the set that was
+    /// rendered last. The work is one pass over `previous`, without a sort, however large it is.
+    pub(super) fn render(
+        &mut self,
+        previous: &[Arc<Instance>],
+    ) -> Option<(Arc<[Arc<Instance>]>, Difference)> {
+        let mut difference = Difference::default();
+        let mut updates = Vec::new();
+        for id in std::mem::take(&mut self.touched) {
+            let before = previous.binary_search_by(|old| old.id().cmp(&id)).ok();
+            let now = self.winner(&id);
+            match (before, &now) {
+                (Some(at), Some(now)) if previous[at] == *now => continue,
+                (Some(_), Some(_)) => {}
+                (Some(_), None) => difference.left.push(id.clone()),
+                (None, Some(_)) => difference.joined.push(id.clone()),
+                (None, None) => continue,
+            }
+            updates.push((id, now));
+        }
+        if updates.is_empty() {
+            return None;
+        }
+        let size = previous.len() + difference.joined.len() - difference.left.len();
+        let mut next = Vec::with_capacity(size);
+        let mut rest = previous;
+        for (id, now) in updates {
+            let at = rest.partition_point(|old| *old.id() < id);
+            next.extend_from_slice(&rest[..at]);
+            let replaced = rest.get(at).is_some_and(|old| *old.id() == id);
+            rest = &rest[at + usize::from(replaced)..];
+            next.extend(now);
+        }
+        next.extend_from_slice(rest);
+        Some((next.into(), difference))
+    }
+
+    /// Of several keys with one instance: a live one before a held one, then the smaller key.
+    fn winner(&self, id: &InstanceId) -> Option<Arc<Instance>> {
+        let rows = self.keys_of.get(id)?.iter().filter_map(|key| Some((key, self.rows.get(key)?)));
+        let best = rows.min_by_key(|(key, row)| (row.hold.is_some(), *key))?;
+        best.1.instance.clone()
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let Entry { key, instance } = entry;
+        let row = self.rows.entry(key.clone()).or_default();
+        if row.hold.take().is_some() {
+            self.held -= 1;
+            self.touched.extend(row.instance.as_ref().map(|instance| instance.id().clone()));
+        }
+        let was_unreadable = row.fault.is_some();
+        match instance {
+            Ok(instance) => {
+                row.fault = None;
+                self.unreadable -= usize::from(was_unreadable);
+                self.set_instance(&key, instance);
+            }
+            Err(fault) => {
+                self.unreadable += usize::from(!was_unreadable);
+                if row.fault.as_ref().is_none_or(|old| old.to_string() != fault.to_string()) {
+                    row.fault = Some(fault.clone());
+                    self.faults.push((key, fault));
+                }
+            }
+        }
+    }
+
+    fn set_instance(&mut self, key: &Arc<str>, instance: Arc<Instance>) {
+        let Some(row) = self.rows.get_mut(key) else { return };
+        let id = instance.id().clone();
+        match row.instance.replace(instance.clone()) {
+            // The old allocation stays, so that readers can compare pointers.
+            Some(old) if old == instance => row.instance = Some(old),
+            Some(old) if *old.id() == id => {
+                self.touched.insert(id);
+            }
+            old => {
+                if let Some(old) = old {
+                    self.unlink(old.id(), key);
+                }
+                self.keys_of
+                    .entry(id.clone())
+                    .or_insert_with(|| Vec::with_capacity(1))
+                    .push(key.clone());
+                self.touched.insert(id);
+            }
+        }
+    }
+
+    fn hold(&mut self, key: &Arc<str>, hold: Hold) {
+        let Some(row) = self.rows.get_mut(key) else { return };
+        // A value that is gone cannot be unreadable any more; its last good one is what is held.
+        self.unreadable -= usize::from(row.fault.take().is_some());
+        self.held += usize::from(row.hold.replace(hold).is_none());
+        self.touched.extend(row.instance.as_ref().map(|instance| instance.id().clone()));
+        if let Hold::Until(deadline) = hold {
+            self.next_expiry = Some(self.next_expiry.map_or(deadline, |next| next.min(deadline)));
+        }
+    }
+
+    fn remove(&mut self, key: &Arc<str>) {
+        let Some(row) = self.rows.remove(key) else { return };
+        self.held -= usize::from(row.hold.is_some());
+        self.unreadable -= usize::from(row.fault.is_some());
+        if let Some(instance) = row.instance {
+            self.unlink(instance.id(), key);
+        }
+    }
+
+    fn unlink(&mut self, id: &InstanceId, key: &Arc<str>) {
+        if let Some(keys) = self.keys_of.get_mut(id) {
+            keys.retain(|other| other != key);
+            if keys.is_empty() {
+                self.keys_of.remove(id);
+            }
+        }
+        self.touched.insert(id.clone());
+    }
+}

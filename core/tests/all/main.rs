@@ -1,0 +1,16 @@
+//! All integration tests of the crate in one binary.
+#![allow(clippy::unwrap_used, missing_docs)] // a test that panics has failed, as it should
+
+mod calls;
+mod endpointer;
+mod fake_registry;
+mod fake_source;
+mod go_kit;
+mod go_kit_faults;
+mod go_kit_faults_discovery;
+mod keeper;
+mod reflector;
+mod reflector_empty_set;
+mod registration;
+mod support;
+mod telemetry;

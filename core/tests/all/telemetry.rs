@@ -1,0 +1,221 @@
+//! What is told to the outside: events that are bounded and escaped, and metrics by service.
+
+use std::fmt::{Debug, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fleetward_core::Instancer;
+use tokio::time::sleep;
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+use crate::fake_registry::{FakeRegistry, TTL, register};
+use crate::fake_source::{FakeSource, entries, entry, is_fresh, reflect, unreadable};
+
+/// Keeps every event above DEBUG as one line.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn lines(&self, with: &str) -> Vec<String> {
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter(|line| line.contains(with)).cloned().collect()
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "fleetward" && *metadata.level() < tracing::Level::DEBUG
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(event.metadata().level().to_string());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, " {field}={value:?}").unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn joining_leaving_and_staleness_are_told_with_their_fields() {
+    let log = Log::default();
+    let _default = tracing::subscriber::set_default(log.clone());
+    let source = FakeSource::of(&["10.0.0.1:80", "10.0.0.2:80"]);
+    let mut subscription = reflect(&source).subscribe();
+    subscription.wait_for(is_fresh).await.unwrap();
+    assert_eq!(log.lines("instance joined").len(), 2);
+    assert_eq!(log.lines("service=greeter instance=10.0.0.1:80").len(), 1);
+    source.delete("10.0.0.1:80");
+    subscription.changed().await.unwrap();
+    assert_eq!(log.lines("instance left").len(), 1);
+
+    source.go_down();
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(log.lines("serving the last known good set").len(), 1, "once an outage");
+    assert_eq!(log.lines("connection refused").len(), 2, "{:?}", log.lines(""));
+    source.will_list(entries(&["10.0.0.2:80"]));
+    subscription.wait_for(is_fresh).await.unwrap();
+    assert_eq!(log.lines("fresh again").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_value_is_told_once_and_escaped() {
+    let log = Log::default();
+    let _default = tracing::subscriber::set_default(log.clone());
+    let source = FakeSource::of(&[]);
+    source.will_list(vec![unreadable("evil\n\u{1b}[31m", "no JSON")]);
+    let _reflector = reflect(&source);
+    for _ in 0..10 {
+        sleep(Duration::from_secs(1)).await;
+        source.put(unreadable("evil\n\u{1b}[31m", "no JSON"));
+    }
+    source.put(unreadable("evil\n\u{1b}[31m", "no address"));
+    sleep(Duration::from_secs(1)).await;
+    let lines = log.lines("entry left out");
+    assert_eq!(lines.len(), 2, "one for each kind of badness: {lines:?}");
+    assert!(lines.iter().all(|line| !line.chars().any(char::is_control)), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_changes_at_once_are_one_event() {
+    let log = Log::default();
+    let _default = tracing::subscriber::set_default(log.clone());
+    let source = FakeSource::of(&[]);
+    let addresses = (1..=1000).map(|port| format!("10.0.0.1:{port}"));
+    source.will_list(addresses.map(|address| entry(&address, &address)).collect());
+    reflect(&source).subscribe().wait_for(is_fresh).await.unwrap();
+    assert_eq!(log.lines("").len(), 1, "{:?}", log.lines(""));
+    assert_eq!(log.lines("joined=1000 left=0").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registrations_life_is_told() {
+    let log = Log::default();
+    let _default = tracing::subscriber::set_default(log.clone());
+    let registry = FakeRegistry::new();
+    let registration = register(&registry).await.unwrap();
+    registry.lose();
+    sleep(TTL).await;
+    registration.deregister().await.unwrap();
+    let told = log.lines("service=greeter instance=10.0.0.1:80");
+    let what: Vec<_> = told.iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    let expected =
+        ["message=registered", "message=lease", "message=registered", "message=deregistered"];
+    assert_eq!(what, expected, "{told:?}");
+}
+
+#[cfg(feature = "metrics")]
+mod metrics {
+    use std::collections::BTreeMap;
+
+    use ::metrics::{
+        Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder,
+        SharedString, Unit,
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Values(Arc<Mutex<BTreeMap<String, f64>>>);
+
+    struct Value(Values, String);
+
+    impl Value {
+        fn change(&self, change: impl Fn(f64) -> f64) {
+            let mut values = self.0.0.lock().unwrap();
+            let value = values.entry(self.1.clone()).or_default();
+            *value = change(*value);
+        }
+    }
+
+    impl CounterFn for Value {
+        fn increment(&self, by: u64) {
+            self.change(|old| old + by as f64);
+        }
+        fn absolute(&self, value: u64) {
+            self.change(|_| value as f64);
+        }
+    }
+
+    impl GaugeFn for Value {
+        fn increment(&self, by: f64) {
+            self.change(|old| old + by);
+        }
+        fn decrement(&self, by: f64) {
+            self.change(|old| old - by);
+        }
+        fn set(&self, value: f64) {
+            self.change(|_| value);
+        }
+    }
+
+    impl Values {
+        fn named(&self, key: &Key) -> Arc<Value> {
+            let labels: Vec<_> =
+                key.labels().map(|l| format!("{}={}", l.key(), l.value())).collect();
+            Arc::new(Value(self.clone(), format!("{}{{{}}}", key.name(), labels.join(","))))
+        }
+
+        fn get(&self, name: &str) -> f64 {
+            let values = self.0.lock().unwrap();
+            let key = format!("fleetward_{name}{{service=greeter}}");
+            *values.get(&key).unwrap_or_else(|| panic!("no {key} in {values:?}"))
+        }
+    }
+
+    impl Recorder for Values {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(self.named(key))
+        }
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(self.named(key))
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_metrics_follow_the_set_and_its_staleness() {
+        let values = Values::default();
+        let _recorder = ::metrics::set_default_local_recorder(&values);
+        let source = FakeSource::of(&["10.0.0.1:80", "10.0.0.2:80"]);
+        let mut subscription = reflect(&source).subscribe();
+        subscription.wait_for(is_fresh).await.unwrap();
+        assert_eq!(values.get("instances"), 2.0);
+        assert_eq!(values.get("instances_joined_total"), 2.0);
+        assert_eq!(values.get("stale"), 0.0);
+        source.put(unreadable("10.0.0.1:80", "no JSON"));
+        source.delete("10.0.0.2:80");
+        subscription.wait_for(|snapshot| snapshot.instances.len() == 1).await.unwrap();
+        assert_eq!(values.get("entries_skipped"), 1.0);
+        assert_eq!(values.get("instances_left_total"), 1.0);
+        source.go_down();
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(values.get("stale"), 1.0);
+        assert!(values.get("stale_seconds") > 580.0, "the staleness rises");
+        assert!(values.get("discovery_failures_total") > 60.0);
+        source.will_list(entries(&["10.0.0.1:80"]));
+        subscription.wait_for(is_fresh).await.unwrap();
+        assert_eq!((values.get("stale"), values.get("stale_seconds")), (0.0, 0.0));
+    }
+}

@@ -1,0 +1,106 @@
+//! What the caller gets in the end of a call that failed.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use fleetward_core::{Error, RetryError};
+use http::HeaderValue;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::attempts::Rejected;
+use super::deadline::Deadline;
+use crate::ConnectionError;
+
+/// A server's own status as the response that it was, anything else as a status of the channel.
+pub(super) fn of(
+    error: RetryError,
+    service: &str,
+    deadline: Option<Deadline>,
+    no_endpoints: impl FnOnce() -> Error,
+) -> Result<http::Response<Body>, Status> {
+    if let Some(rejected) = error.final_error().downcast_ref::<Rejected>() {
+        return Ok(response(rejected, &error, service));
+    }
+    let mut status = match deadline {
+        Some(deadline) if error.is_timeout() && deadline.left().is_zero() => {
+            deadline.exceeded(service, waiting_for(&error, no_endpoints))
+        }
+        _ => status(&error, service),
+    };
+    status.set_source(Arc::new(error));
+    Err(status)
+}
+
+/// What the attempt was doing that the deadline cut off.
+fn waiting_for(error: &RetryError, no_endpoints: impl FnOnce() -> Error) -> String {
+    let mut text = match error.attempts().last().and_then(|last| last.instance.as_ref()) {
+        Some(instance) => format!("instance {instance} had not answered"),
+        None => no_endpoints().to_string(),
+    };
+    text.push_str(&history(error));
+    text
+}
+
+fn status(error: &RetryError, service: &str) -> Status {
+    let cause = error.final_error();
+    let code = if let Some(error) = cause.downcast_ref::<ConnectionError>() {
+        error.status().code()
+    } else if let Some(status) = cause.downcast_ref::<Status>() {
+        status.code()
+    } else {
+        // No endpoint, or an attempt that took too long with nothing left to try.
+        Code::Unavailable
+    };
+    Status::new(code, format!("service {service}: {cause}{}", history(error)))
+}
+
+/// The attempts before the last one, for a message.
+fn history(error: &RetryError) -> String {
+    const SHOWN: usize = 4;
+    let Some((_, before)) = error.attempts().split_last().filter(|(_, b)| !b.is_empty()) else {
+        return String::new();
+    };
+    let mut text = format!(" ({} attempts; before:", before.len() + 1);
+    for (i, attempt) in before.iter().take(SHOWN).enumerate() {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{} {}", if i == 0 { "" } else { ";" }, attempt.error);
+        let instance = attempt.instance.as_ref().filter(|_| attempt.error.is::<Rejected>());
+        if let Some(instance) = instance {
+            let _ = write!(text, " from {instance}");
+        }
+    }
+    text.push_str(if before.len() > SHOWN { "; …)" } else { ")" });
+    text
+}
+
+/// The head as it came. After several attempts the message also says how many and where the last
+/// one went; its own text stays in front.
+fn response(rejected: &Rejected, error: &RetryError, service: &str) -> http::Response<Body> {
+    let mut head = rejected.head.clone();
+    let attempts = error.attempts().len();
+    if attempts > 1 && head.headers.contains_key(Status::GRPC_STATUS) {
+        let old = head.headers.get(Status::GRPC_MESSAGE);
+        let mut message = old.map(|old| old.as_bytes().to_vec()).unwrap_or_default();
+        let last = error.attempts().last().and_then(|last| last.instance.as_ref());
+        let place = last.map(|instance| format!(", the last on {instance}")).unwrap_or_default();
+        let note = format!(" (service {service}: {attempts} attempts{place})");
+        message.extend(percent_encode(&note));
+        if let Ok(message) = HeaderValue::from_bytes(&message) {
+            head.headers.insert(Status::GRPC_MESSAGE, message);
+        }
+    }
+    http::Response::from_parts(head, Body::empty())
+}
+
+/// As gRPC writes a `grpc-message`: printable ASCII as it is, but for `%`.
+fn percent_encode(text: &str) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' | 0..=0x1f | 0x7f.. => encoded.extend(format!("%{byte:02X}").into_bytes()),
+            _ => encoded.push(byte),
+        }
+    }
+    encoded
+}

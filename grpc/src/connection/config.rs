@@ -1,0 +1,191 @@
+//! How a connection to an instance is made and kept.
+
+use std::time::Duration;
+
+use fleetward_core::{Backoff, Error};
+use http::HeaderValue;
+use http::uri::Authority;
+
+/// What this crate calls itself to a server.
+const USER_AGENT: &str = concat!("fleetward-grpc/", env!("CARGO_PKG_VERSION"));
+
+/// Settings of the connections to instances: one HTTP/2 connection each.
+///
+/// ```
+/// use std::time::Duration;
+/// use fleetward_grpc::ConnectionConfig;
+/// let config = ConnectionConfig::default()
+///     .with_connect_timeout(Duration::from_millis(500))
+///     .with_http2_keep_alive_interval(Duration::from_secs(30))
+///     .with_user_agent("shop/1.4")?;
+/// # Ok::<(), fleetward_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionConfig {
+    pub(super) connect_timeout: Duration,
+    pub(super) max_dials: usize,
+    pub(super) backoff: Backoff,
+    pub(super) drain_timeout: Duration,
+    pub(super) tcp_nodelay: bool,
+    pub(super) tcp_keepalive: Option<Duration>,
+    pub(super) keep_alive_interval: Option<Duration>,
+    pub(super) keep_alive_timeout: Duration,
+    pub(super) keep_alive_while_idle: bool,
+    pub(super) stream_window: Option<u32>,
+    pub(super) connection_window: Option<u32>,
+    pub(super) adaptive_window: bool,
+    pub(super) max_frame_size: Option<u32>,
+    pub(super) user_agent: HeaderValue,
+    pub(super) authority: Option<Authority>,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(3),
+            max_dials: 64,
+            backoff: Backoff::default(),
+            drain_timeout: Duration::from_secs(30),
+            tcp_nodelay: true,
+            tcp_keepalive: None,
+            keep_alive_interval: None,
+            keep_alive_timeout: Duration::from_secs(20),
+            keep_alive_while_idle: false,
+            stream_window: None,
+            connection_window: None,
+            adaptive_window: false,
+            max_frame_size: None,
+            user_agent: HeaderValue::from_static(USER_AGENT),
+            authority: None,
+        }
+    }
+}
+
+impl ConnectionConfig {
+    /// Sets how long a connection may take to stand: name lookup, TCP, TLS and the server's HTTP/2
+    /// preface together (default 3 s).
+    #[must_use]
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how many connections of one [`Connector`](crate::Connector) are made at once (default
+    /// 64, at least 1). The others wait their turn.
+    #[must_use]
+    pub fn with_max_dials(mut self, max: usize) -> Self {
+        self.max_dials = max.max(1);
+        self
+    }
+
+    /// Sets the waits between failed tries to connect (default: full jitter, from 100 ms to 10 s).
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets how long calls under way may go on after their instance was removed (default 30 s);
+    /// then they are cut off.
+    #[must_use]
+    pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Sets `TCP_NODELAY` (default true).
+    #[must_use]
+    pub fn with_tcp_nodelay(mut self, nodelay: bool) -> Self {
+        self.tcp_nodelay = nodelay;
+        self
+    }
+
+    /// Sends TCP keepalive probes on a connection that was silent for `idle` (default: none).
+    #[must_use]
+    pub fn with_tcp_keepalive(mut self, idle: Duration) -> Self {
+        self.tcp_keepalive = Some(idle);
+        self
+    }
+
+    /// Pings the server each `interval` while there are calls, so that a connection whose other end
+    /// silently went away is noticed (default: none; at least 1 s).
+    ///
+    /// gRPC servers answer pings that come too often with GOAWAY `too_many_pings`: many allow one in
+    /// five minutes unless configured otherwise. Agree on it with who runs the server.
+    #[must_use]
+    pub fn with_http2_keep_alive_interval(mut self, interval: Duration) -> Self {
+        self.keep_alive_interval = Some(interval.max(Duration::from_secs(1)));
+        self
+    }
+
+    /// Sets how long a ping's answer may take before the connection counts as lost (default 20 s).
+    #[must_use]
+    pub fn with_keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// Sets whether to ping while there are no calls (default false).
+    #[must_use]
+    pub fn with_keep_alive_while_idle(mut self, while_idle: bool) -> Self {
+        self.keep_alive_while_idle = while_idle;
+        self
+    }
+
+    /// Sets the initial flow-control windows in bytes, of each stream and of the connection
+    /// (default 2 MiB and 5 MiB).
+    ///
+    /// # Errors
+    /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) for one above 2^31 - 1.
+    pub fn with_initial_windows(mut self, stream: u32, connection: u32) -> Result<Self, Error> {
+        if stream.max(connection) > i32::MAX as u32 {
+            return Err(Error::invalid_input("an HTTP/2 window has at most 2^31 - 1 bytes"));
+        }
+        self.stream_window = Some(stream);
+        self.connection_window = Some(connection);
+        Ok(self)
+    }
+
+    /// Sets whether the windows follow the measured bandwidth; then
+    /// [`with_initial_windows`](Self::with_initial_windows) has no effect (default false).
+    #[must_use]
+    pub fn with_http2_adaptive_window(mut self, adaptive: bool) -> Self {
+        self.adaptive_window = adaptive;
+        self
+    }
+
+    /// Sets the largest HTTP/2 frame that a server may send, in bytes (default 16 KiB).
+    ///
+    /// # Errors
+    /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) outside 2^14 to 2^24 - 1.
+    pub fn with_max_frame_size(mut self, bytes: u32) -> Result<Self, Error> {
+        if !(1 << 14..1 << 24).contains(&bytes) {
+            return Err(Error::invalid_input("an HTTP/2 frame has between 2^14 and 2^24 - 1 bytes"));
+        }
+        self.max_frame_size = Some(bytes);
+        Ok(self)
+    }
+
+    /// Puts `product` in front of this crate's own name in the `user-agent` header.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) if it cannot stand in a header.
+    pub fn with_user_agent(mut self, product: &str) -> Result<Self, Error> {
+        self.user_agent = HeaderValue::try_from(format!("{product} {USER_AGENT}"))
+            .map_err(|_| Error::invalid_input("a user agent is printable text"))?;
+        Ok(self)
+    }
+
+    /// Sets the `:authority` of every request (default: the request's own, or else the instance's
+    /// address).
+    ///
+    /// # Errors
+    /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) if it is no `host` or `host:port`.
+    pub fn with_authority(mut self, authority: &str) -> Result<Self, Error> {
+        let parsed = authority.parse::<Authority>().ok().filter(|a| !a.as_str().contains('@'));
+        self.authority =
+            Some(parsed.ok_or_else(|| Error::invalid_input("an authority is host or host:port"))?);
+        Ok(self)
+    }
+}

@@ -1,0 +1,176 @@
+//! One try to connect.
+
+use std::net::SocketAddr;
+
+use fleetward_core::{Address, Error, ErrorKind, Host};
+use futures::future::BoxFuture;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tonic::body::Body;
+
+use super::ConnectionConfig;
+use super::error::describe;
+use super::preface::Preface;
+use super::wire::Wire;
+
+/// Makes connections, so many at once.
+pub(super) struct Dialer {
+    pub(super) config: ConnectionConfig,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<crate::ClientTls>,
+    permits: Semaphore,
+}
+
+/// A connection that the server has confirmed.
+pub(super) struct Established {
+    pub(super) sender: http2::SendRequest<Body>,
+    /// Takes requests until the connection takes no more; must be polled.
+    pub(super) dispatch: BoxFuture<'static, Result<(), hyper::Error>>,
+    pub(super) wire: Wire,
+}
+
+impl Dialer {
+    pub(super) fn new(config: ConnectionConfig) -> Self {
+        Self {
+            permits: Semaphore::new(config.max_dials.min(Semaphore::MAX_PERMITS)),
+            config,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// Whether instances are talked to in TLS: by configuration alone, never by what a registry
+    /// says.
+    pub(super) fn is_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// Waits for its turn, then connects within the connect timeout. Dropping the future leaves
+    /// nothing behind.
+    pub(super) async fn dial(&self, address: &Address) -> Result<Established, Error> {
+        // The semaphore is never closed.
+        let _turn = self.permits.acquire().await.ok();
+        let until = Instant::now() + self.config.connect_timeout;
+        let established = match timeout_at(until, self.connect(address, until)).await {
+            Ok(established) => established,
+            Err(_) => Err(Error::timeout(format!(
+                "no HTTP/2 connection within {:?}",
+                self.config.connect_timeout
+            ))),
+        };
+        established
+            .map_err(|error| error.with_operation("connect").with_context("address", address))
+    }
+
+    async fn connect(&self, address: &Address, until: Instant) -> Result<Established, Error> {
+        let tcp = self.connect_tcp(address, until).await?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return self.handshake(tls.connect(address, tcp).await?).await;
+        }
+        self.handshake(tcp).await
+    }
+
+    /// Tries the addresses in turn, each with its share of the time that is left.
+    async fn connect_tcp(&self, address: &Address, until: Instant) -> Result<TcpStream, Error> {
+        let addresses = resolve(address).await?;
+        let mut last = None;
+        for (i, address) in addresses.iter().enumerate() {
+            let left = until.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
+            last = Some(match tokio::time::timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return self.prepared(stream),
+                Ok(Err(error)) => unavailable("the TCP connection failed", error),
+                Err(_) => Error::timeout("no TCP connection in time"),
+            });
+        }
+        Err(last.unwrap_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "the name has no address that may be dialled")
+        }))
+    }
+
+    fn prepared(&self, stream: TcpStream) -> Result<TcpStream, Error> {
+        let set = || {
+            stream.set_nodelay(self.config.tcp_nodelay)?;
+            if let Some(idle) = self.config.tcp_keepalive {
+                let keepalive = socket2::TcpKeepalive::new().with_time(idle);
+                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+            }
+            Ok(())
+        };
+        set().map_err(|error: std::io::Error| unavailable("a socket option failed", error))?;
+        Ok(stream)
+    }
+
+    /// Done when the server's SETTINGS have come.
+    async fn handshake<T>(&self, io: T) -> Result<Established, Error>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (io, confirmed) = Preface::watch(io);
+        // Before the handshake, so that giving up at any await closes the socket.
+        let (wire, spawner) = Wire::new();
+        let mut builder = http2::Builder::new(spawner);
+        let config = &self.config;
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(config.stream_window)
+            .initial_connection_window_size(config.connection_window)
+            .adaptive_window(config.adaptive_window)
+            .max_frame_size(config.max_frame_size)
+            .keep_alive_interval(config.keep_alive_interval)
+            .keep_alive_timeout(config.keep_alive_timeout)
+            .keep_alive_while_idle(config.keep_alive_while_idle);
+        let (sender, connection) = builder
+            .handshake::<_, Body>(TokioIo::new(io))
+            .await
+            .map_err(|error| unavailable("the HTTP/2 handshake failed", error))?;
+        let mut dispatch: BoxFuture<'static, _> = Box::pin(connection);
+        tokio::select! {
+            // In this order: bytes that are no HTTP/2 say more than the error they lead to.
+            biased;
+            confirmed = confirmed => match confirmed {
+                Ok(true) => Ok(Established { sender, dispatch, wire }),
+                Ok(false) => {
+                    Err(Error::new(ErrorKind::Unavailable, "the server does not speak HTTP/2"))
+                }
+                Err(_) => Err(closed_early()),
+            },
+            ended = &mut dispatch => Err(match ended {
+                Ok(()) => closed_early(),
+                Err(error) => unavailable("the HTTP/2 handshake failed", error),
+            }),
+        }
+    }
+}
+
+fn closed_early() -> Error {
+    Error::new(ErrorKind::Unavailable, "the server closed the connection before it answered")
+}
+
+/// All addresses of a host, those left out that no registry may point at (link-local and the like).
+async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, Error> {
+    let name = match address.host() {
+        Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, address.port())]),
+        Host::Name(name) => name,
+    };
+    let found = tokio::net::lookup_host((&**name, address.port()))
+        .await
+        .map_err(|error| unavailable("the name lookup failed", error))?;
+    Ok(found.filter(|address| Address::try_from(*address).is_ok()).collect())
+}
+
+/// One line that has the cause in it, which a status shows and a chain of sources does not.
+pub(crate) fn unavailable(
+    what: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{what}: {}", describe(&error))).with_source(error)
+}

@@ -1,0 +1,117 @@
+//! The task that keeps one instance connected.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetward_core::{BackoffState, Error, ErrorKind, Instance, Readiness};
+use futures::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::dial::{Dialer, Established, unavailable};
+use super::link::Link;
+use super::wire::Wire;
+
+/// A connection that stood this long and is lost is dialled again at once; one that did not waits
+/// its turn, so that a server which hangs up on everybody is not dialled in a loop.
+const STOOD: Duration = Duration::from_secs(1);
+
+/// Dials, holds, and dials again, whether or not there are calls; until the instance is removed or
+/// nobody holds the [`Connection`](super::Connection) any more. Then it drains.
+pub(super) struct Keeper {
+    dialer: Arc<Dialer>,
+    instance: Arc<Instance>,
+    readiness: Readiness,
+    link: Arc<Link>,
+    backoff: BackoffState,
+    /// The connection that takes calls.
+    current: Option<BoxFuture<'static, Result<(), hyper::Error>>>,
+    /// The sockets with streams on them, those of connections that take no more calls included.
+    wires: Vec<Wire>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        dialer: Arc<Dialer>,
+        instance: Arc<Instance>,
+        readiness: Readiness,
+        link: Arc<Link>,
+    ) -> Self {
+        let backoff = BackoffState::new(dialer.config.backoff.clone(), fastrand::Rng::new());
+        Self { dialer, instance, readiness, link, backoff, current: None, wires: Vec::new() }
+    }
+
+    pub(super) async fn run(mut self, held: oneshot::Receiver<Infallible>) {
+        let readiness = self.readiness.clone();
+        let over = async {
+            tokio::select! {
+                () = readiness.removed() => {}
+                // Never sent: an error means that the last handle is gone.
+                _ = held => {}
+            }
+        };
+        tokio::select! {
+            // In this order: no dial begins for an instance that is gone.
+            biased;
+            () = pin!(over) => {}
+            () = self.stay_connected() => {}
+        }
+        self.drain().await;
+    }
+
+    /// Never returns. Between any two awaits `self` is fit to be drained.
+    async fn stay_connected(&mut self) {
+        loop {
+            self.readiness.set_connecting();
+            match self.dialer.dial(self.instance.address()).await {
+                Ok(established) => {
+                    let since = Instant::now();
+                    let error = self.hold(established).await;
+                    self.readiness.set_failed(error);
+                    if since.elapsed() >= STOOD {
+                        continue;
+                    }
+                }
+                Err(error) => self.readiness.set_failed(error),
+            }
+            sleep(self.backoff.next_delay()).await;
+        }
+    }
+
+    /// Lets calls through until the connection takes no more.
+    async fn hold(&mut self, established: Established) -> Error {
+        self.wires.retain(|wire| !wire.is_closed());
+        self.wires.push(established.wire);
+        let dispatch = self.current.insert(established.dispatch);
+        // Calls find the connection before the balancer finds the endpoint; when it is lost, the
+        // other way round is not possible, so they may find none.
+        self.link.connect(established.sender);
+        self.readiness.set_ready();
+        let ended = dispatch.await;
+        self.link.disconnect();
+        self.current = None;
+        match ended {
+            Ok(()) => Error::new(ErrorKind::Unavailable, "the server closed the connection"),
+            Err(error) => unavailable("the connection was lost", error),
+        }
+        .with_context("address", self.instance.address())
+    }
+
+    /// No new call; those under way may finish until the drain timeout.
+    async fn drain(mut self) {
+        self.link.disconnect();
+        let finish = async {
+            if let Some(dispatch) = self.current.take() {
+                // Ends when the calls that are just being sent are sent.
+                let _ = dispatch.await;
+            }
+            for wire in &mut self.wires {
+                wire.closed().await;
+            }
+        };
+        let _ = timeout(self.dialer.config.drain_timeout, finish).await;
+        // Dropping the wires cuts off what is left.
+    }
+}

@@ -1,0 +1,138 @@
+//! One HTTP/2 connection to one instance.
+//!
+//! A [`Connector`] makes a [`Connection`] for an instance and a task that keeps it connected: it
+//! dials, reports readiness to the endpointer, and dials again with backoff, whether or not there
+//! are calls. It stops when the instance is removed; calls under way then finish, within a limit.
+
+mod body;
+mod config;
+mod connector;
+mod dial;
+mod error;
+mod keeper;
+mod link;
+mod preface;
+mod wire;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use fleetward_core::InstanceId;
+use futures::future::BoxFuture;
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Uri, header};
+use tokio::sync::oneshot;
+use tonic::body::Body;
+use tower_service::Service;
+
+use self::body::ResponseBody;
+pub use self::config::ConnectionConfig;
+pub use self::connector::Connector;
+#[cfg(feature = "tls")]
+pub(crate) use self::dial::unavailable;
+pub(crate) use self::error::Fate;
+pub use self::error::ConnectionError;
+use self::link::Link;
+
+/// A client of one instance, as a [`Connector`] makes it: a tower service over its connection.
+///
+/// It is always ready and never waits for a connection: a call that finds none gets its request back
+/// in the [`ConnectionError`], for another instance. Whether a connection stands is said to the
+/// endpointer, which offers an instance to calls only while it does. The response's extensions hold
+/// the [`InstanceId`].
+///
+/// The connection is kept until the instance is removed or the last clone is dropped.
+#[derive(Clone)]
+pub struct Connection {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    instance: InstanceId,
+    scheme: Scheme,
+    authority: Authority,
+    authority_is_forced: bool,
+    user_agent: HeaderValue,
+    link: Arc<Link>,
+    /// Tells the keeper, by being dropped, that nobody can call any more.
+    _handle: oneshot::Sender<Infallible>,
+}
+
+impl Connection {
+    fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The instance.
+    pub fn instance(&self) -> &InstanceId {
+        &self.inner.instance
+    }
+}
+
+impl Inner {
+    /// A request with everything that HTTP/2 asks for; gRPC's own headers are tonic's matter.
+    fn complete(&self, request: &mut http::Request<Body>) {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(self.scheme.clone());
+        if self.authority_is_forced || parts.authority.is_none() {
+            parts.authority = Some(self.authority.clone());
+        }
+        if parts.path_and_query.is_none() {
+            parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+        }
+        // All three parts are there, so this cannot fail.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        *request.version_mut() = http::Version::HTTP_2;
+        request.headers_mut().insert(header::USER_AGENT, self.user_agent.clone());
+    }
+}
+
+impl Service<http::Request<Body>> for Connection {
+    type Response = http::Response<Body>;
+    type Error = ConnectionError;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, ConnectionError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let instance = self.inner.instance.clone();
+        let Some(mut sender) = self.inner.link.sender() else {
+            let error = ConnectionError::unsent(instance, request, None);
+            return Box::pin(std::future::ready(Err(error)));
+        };
+        let uri = request.uri().clone();
+        self.inner.complete(&mut request);
+        let response = sender.try_send_request(request);
+        Box::pin(async move {
+            match response.await {
+                Ok(response) => {
+                    let mut response =
+                        response.map(|body| Body::new(ResponseBody::new(body, instance.clone())));
+                    response.extensions_mut().insert(instance);
+                    Ok(response)
+                }
+                Err(mut error) => Err(match error.take_message() {
+                    Some(mut request) => {
+                        // As it came, fit for another instance.
+                        *request.uri_mut() = uri;
+                        ConnectionError::unsent(instance, request, Some(error.into_error()))
+                    }
+                    None => ConnectionError::failed(instance, error.into_error()),
+                }),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("instance", &self.inner.instance)
+            .field("connected", &self.inner.link.sender().is_some())
+            .finish_non_exhaustive()
+    }
+}

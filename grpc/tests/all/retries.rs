@@ -1,0 +1,134 @@
+//! What is sent again, and what is not.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fleetward_core::RetryError;
+use fleetward_grpc::RetryPolicy;
+use tonic::Code;
+
+use crate::greet::greet_client::GreetClient;
+use crate::server::Server;
+use crate::support::*;
+
+fn policy() -> RetryPolicy {
+    let quick = fleetward_core::Backoff::new(Duration::from_millis(1), Duration::from_millis(5));
+    RetryPolicy::default().with_backoff(quick.unwrap())
+}
+
+#[tokio::test]
+async fn a_failed_call_goes_to_another_instance() {
+    let servers = [Server::start().await, Server::start().await];
+    servers[0].seen.failing.store(usize::MAX, Ordering::SeqCst);
+    let channel = builder(&servers).retry(policy()).build();
+    ready(&channel, 2).await;
+    for _ in 0..50 {
+        assert_eq!(who(&channel).await.unwrap(), servers[1].id());
+    }
+    assert!(servers[0].calls() > 10);
+}
+
+#[tokio::test]
+async fn without_a_policy_a_status_is_final() {
+    let server = Server::start().await;
+    server.seen.failing.store(1, Ordering::SeqCst);
+    let channel = builder([&server]).build();
+    let status = morning(&channel, "you").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.message(), format!("{} is 100% out of order", server.id()));
+    assert_eq!(server.calls(), 1);
+}
+
+#[tokio::test]
+async fn only_the_codes_of_the_policy() {
+    let server = Server::start().await;
+    let channel = builder([&server]).retry(policy()).build();
+    let status = morning(&channel, "fail now").await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.message(), "not now – später");
+    assert_eq!(server.calls(), 1);
+
+    let channel =
+        builder([&server]).retry(policy().with_codes([Code::FailedPrecondition])).build();
+    let status = morning(&channel, "fail now").await.unwrap_err();
+    assert_eq!(server.calls(), 1 + 3);
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.details(), b"details");
+    let message = format!(
+        "not now – später (service greeter: 3 attempts, the last on {})",
+        server.id()
+    );
+    assert_eq!(status.message(), message);
+}
+
+#[tokio::test]
+async fn attempts_are_capped() {
+    let server = Server::start().await;
+    server.seen.failing.store(usize::MAX, Ordering::SeqCst);
+    let channel = builder([&server]).retry(policy().with_max_attempts(100)).build();
+    let status = morning(&channel, "you").await.unwrap_err();
+    assert_eq!(server.calls(), 5);
+    assert!(status.message().starts_with(&format!("{} is 100% out of order (", server.id())));
+}
+
+#[tokio::test]
+async fn a_body_that_comes_in_over_time_is_sent_once() {
+    let server = Server::start().await;
+    server.seen.failing.store(1, Ordering::SeqCst);
+    let channel = builder([&server]).retry(policy()).build();
+    let (tell, told) = tokio::sync::mpsc::channel(1);
+    let told = tokio_stream::wrappers::ReceiverStream::new(told);
+    let status = GreetClient::new(channel.clone()).gather(told).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(server.calls(), 1);
+    drop(tell);
+
+    // One that is there at once is retried as a unary call is.
+    server.seen.failing.store(1, Ordering::SeqCst);
+    let names = tokio_stream::iter(["a", "b"].map(named));
+    assert!(GreetClient::new(channel).gather(names).await.is_ok());
+    assert_eq!(server.calls(), 3);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_sent_once() {
+    let server = Server::start().await;
+    server.seen.failing.store(1, Ordering::SeqCst);
+    let channel = builder([&server]).retry(policy()).replay_limit(10).build();
+    assert!(morning(&channel, "a name of more than ten bytes").await.is_err());
+    assert_eq!(server.calls(), 1);
+    assert!(morning(&channel, "a name of more than ten bytes").await.is_ok());
+}
+
+/// The connection breaks while the server has the call: the code says so, the message says where.
+#[tokio::test]
+async fn a_lost_connection_is_unavailable_and_retried_by_policy_only() {
+    for retry in [false, true] {
+        let servers = [Server::start().await, Server::start().await];
+        let mut builder = builder(&servers);
+        if retry {
+            builder = builder.retry(policy());
+        }
+        let channel = builder.build();
+        ready(&channel, 2).await;
+        let call = tokio::spawn(async move { morning(&channel, "sleep 400").await });
+        until("the call arrived", || servers.iter().any(|s| s.running() == 1)).await;
+        let mut servers = Vec::from(servers);
+        let hit = servers.iter().position(|server| server.running() == 1).unwrap();
+        let killed = servers.remove(hit).kill().to_string();
+        match call.await.unwrap() {
+            Ok(answer) => {
+                assert!(retry);
+                assert!(answer.starts_with(&servers[0].id()));
+            }
+            Err(status) => {
+                assert!(!retry, "{status:?}");
+                assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                assert!(status.message().contains(&killed), "{status}");
+                assert!(status.message().contains("service greeter"), "{status}");
+                let source = std::error::Error::source(&status).unwrap();
+                assert_eq!(source.downcast_ref::<RetryError>().unwrap().attempts().len(), 1);
+            }
+        }
+    }
+}

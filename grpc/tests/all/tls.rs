@@ -1,0 +1,130 @@
+//! TLS to the instances.
+
+use std::time::Duration;
+
+use fleetward_core::{FixedInstancer, Instance, WaitForReady};
+use fleetward_grpc::{Channel, ClientTls};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tonic::Code;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+use crate::server::Server;
+use crate::support::*;
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Certificate and key for a name.
+    fn issue(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+async fn server(tls: ServerTlsConfig) -> Server {
+    let builder = tonic::transport::Server::builder().tls_config(tls).unwrap();
+    Server::start_with("127.0.0.1:0".parse().unwrap(), builder).await
+}
+
+fn channel(server: &Server, tls: ClientTls) -> Channel {
+    let list = FixedInstancer::new("greeter", [server.instance()]);
+    Channel::builder(list)
+        .tls(tls)
+        .wait_for_ready(WaitForReady::AtMost(Duration::from_millis(500)))
+        .build()
+}
+
+#[tokio::test]
+async fn a_custom_authority_and_domain() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("greeter.test");
+    let server =
+        server(ServerTlsConfig::new().identity(Identity::from_pem(certificate, key))).await;
+    let tls = ClientTls::with_ca(authority.pem().as_bytes()).unwrap();
+    let right = channel(&server, tls.clone().with_domain("greeter.test").unwrap());
+    assert_eq!(who(&right).await.unwrap(), server.id());
+
+    // Identity is the configured domain, or the address; both must be in the certificate.
+    for wrong in [tls.clone(), tls.with_domain("other.test").unwrap()] {
+        let channel = channel(&server, wrong);
+        let status = morning(&channel, "you").await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().contains("not valid for name"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn the_wrong_authority_never_counts() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("127.0.0.1");
+    let server =
+        server(ServerTlsConfig::new().identity(Identity::from_pem(certificate, key))).await;
+    let right = ClientTls::with_ca(authority.pem().as_bytes()).unwrap();
+    assert_eq!(who(&channel(&server, right)).await.unwrap(), server.id());
+
+    let calls = server.calls();
+    let wrong = ClientTls::with_ca(Authority::new().pem().as_bytes()).unwrap();
+    let channel = channel(&server, wrong);
+    let status = morning(&channel, "you").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("invalid peer certificate"), "{status}");
+    assert!(status.message().contains(&server.id()), "{status}");
+    assert!(channel.endpointer().load().ready().is_empty());
+    assert_eq!(server.calls(), calls);
+}
+
+#[tokio::test]
+async fn a_client_may_have_to_show_who_it_is() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("127.0.0.1");
+    let config = ServerTlsConfig::new()
+        .identity(Identity::from_pem(certificate, key))
+        .client_ca_root(Certificate::from_pem(authority.pem()));
+    let server = server(config).await;
+    let (certificate, key) = authority.issue("client.test");
+    let known = ClientTls::with_ca_and_identity(
+        authority.pem().as_bytes(),
+        certificate.as_bytes(),
+        key.as_bytes(),
+    );
+    assert_eq!(who(&channel(&server, known.unwrap())).await.unwrap(), server.id());
+    let nobody = ClientTls::with_ca(authority.pem().as_bytes()).unwrap();
+    let status = morning(&channel(&server, nobody), "you").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(server.calls(), 1);
+}
+
+#[tokio::test]
+async fn plaintext_to_a_tls_server_never_counts() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("127.0.0.1");
+    let server =
+        server(ServerTlsConfig::new().identity(Identity::from_pem(certificate, key))).await;
+    let channel = Channel::builder(FixedInstancer::new("greeter", [server.instance()]))
+        .wait_for_ready(WaitForReady::AtMost(Duration::from_millis(300)))
+        .build();
+    assert_eq!(morning(&channel, "you").await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[test]
+fn bad_pem_is_an_error() {
+    assert!(ClientTls::with_ca(b"").is_err());
+    assert!(ClientTls::with_ca(b"-----BEGIN CERTIFICATE-----\n!\n").is_err());
+    let ca = Authority::new().pem();
+    assert!(ClientTls::with_ca_and_identity(ca.as_bytes(), ca.as_bytes(), b"").is_err());
+    let tls = ClientTls::with_ca(ca.as_bytes()).unwrap();
+    assert!(tls.clone().with_domain("not a name").is_err());
+    assert_eq!(format!("{tls:?}"), "ClientTls { domain: None, .. }");
+    let _ = Instance::new("127.0.0.1:1").unwrap();
+}

@@ -1,0 +1,164 @@
+//! From a URL to a registry.
+
+use std::sync::Arc;
+
+use fleetward_core::{
+    EmptySetPolicy, Error, FixedInstancer, Instance, Instancer, Options, ReflectorConfig,
+    Registration, RegistryHandle, RegistryUrl, ServiceName,
+};
+use fleetward_memory::MemoryRegistry;
+
+use crate::scheme::Scheme;
+
+/// Opens a registry by its URL. Nothing is awaited from the network: a registry that is down does
+/// not keep a program from starting.
+///
+/// | URL | registry |
+/// |---|---|
+/// | `memory:`, `memory:greeter`, `memory://name/greeter` | the embedded one, shared by the whole process (by name) |
+/// | `static:10.0.0.1:80,10.0.0.2:80` | a fixed list, the same for every service |
+/// | `etcd://[user:password@]host:2379[,host:2379…][/prefix…]/greeter?…` | etcd v3; `etcds:` with TLS (feature `etcd`) |
+///
+/// The last segment of the path names a service: then [`discover`] and [`register`] need nothing
+/// but the URL. Every registry takes the option `empty_set` (`hold`, `honour`, or how long to hold:
+/// `60s`); see [`EmptySetPolicy`]. The others are in the backend's own documentation.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// let registry = fleetward::connect("memory:").await?;
+/// let registration = registry.register("greeter", fleetward::Instance::new("10.0.0.1:80")?).await?;
+/// let mut greeters = registry.service("greeter")?.subscribe();
+/// let now = greeters.wait_for(|snapshot| !snapshot.instances.is_empty()).await?;
+/// assert_eq!(now.instances[0].address().port(), 80);
+/// # Ok::<(), fleetward::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a bad URL, an unknown scheme or an unknown
+/// option (the known ones are listed), [`Unsupported`](crate::ErrorKind::Unsupported) for a scheme
+/// whose feature is off. No error repeats a password or an option's value.
+pub async fn connect(url: &str) -> Result<RegistryHandle, Error> {
+    let url = RegistryUrl::parse(url)?;
+    let scheme = Scheme::parse(url.scheme())?;
+    let shown = url.to_string();
+    let opened = open(scheme, url).await;
+    opened.map_err(|error| error.with_operation("connect").with_context("url", shown))
+}
+
+async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Error> {
+    let config = reflector_config(url.options())?;
+    if scheme == Scheme::Static {
+        return fixed(&mut url);
+    }
+    let service = url.take_service()?;
+    let handle = match scheme {
+        Scheme::Memory => {
+            let name = memory_name(&url)?;
+            url.options().finish()?;
+            RegistryHandle::new(MemoryRegistry::shared(&name))
+        }
+        #[cfg(feature = "etcd")]
+        Scheme::Etcd => {
+            let config = fleetward_etcd::EtcdConfig::from_url(url)?;
+            RegistryHandle::new(fleetward_etcd::EtcdRegistry::connect(config).await?)
+        }
+        #[cfg(not(feature = "etcd"))]
+        Scheme::Etcd => return Err(Error::invalid_input("built without etcd")),
+        Scheme::Static => return fixed(&mut url),
+    };
+    let handle = handle.with_reflector_config(config);
+    Ok(match service {
+        Some(service) => handle.with_default_service(service),
+        None => handle,
+    })
+}
+
+/// The live view of the service that the URL names: short for [`connect`] and
+/// [`service`](RegistryHandle::service).
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// use fleetward::Instancer;
+/// let list = fleetward::discover("static:127.0.0.1:3000,127.0.0.1:3001").await?;
+/// assert_eq!(list.subscribe().current().instances.len(), 2);
+/// # Ok::<(), fleetward::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`connect`]; and [`InvalidInput`](crate::ErrorKind::InvalidInput) if the URL names no
+/// service.
+pub async fn discover(url: &str) -> Result<Arc<dyn Instancer>, Error> {
+    let handle = connect(url).await?;
+    handle.service(named(&handle)?)
+}
+
+/// Registers an instance of the service that the URL names: short for [`connect`] and
+/// [`register`](RegistryHandle::register).
+///
+/// # Errors
+/// As [`discover`], and why the first attempt to register failed.
+pub async fn register(url: &str, instance: Instance) -> Result<Registration, Error> {
+    let handle = connect(url).await?;
+    handle.register(named(&handle)?, instance).await
+}
+
+fn named(handle: &RegistryHandle) -> Result<ServiceName, Error> {
+    handle.default_service().cloned().ok_or_else(|| {
+        Error::invalid_input(
+            "the URL names no service; put its name at the end, as in etcd://127.0.0.1:2379/greeter",
+        )
+    })
+}
+
+fn reflector_config(options: &mut Options) -> Result<ReflectorConfig, Error> {
+    let config = ReflectorConfig::default();
+    Ok(match options.take("empty_set")?.as_deref() {
+        None => config,
+        Some("hold") => config.with_empty_set(EmptySetPolicy::Hold),
+        Some("honour" | "honor") => config.with_empty_set(EmptySetPolicy::Honour),
+        Some(text) => {
+            let hold: humantime::Duration = text.parse().map_err(|_| {
+                Error::invalid_input("the option is hold, honour, or how long to hold, as in 60s")
+                    .with_context("option", "empty_set")
+            })?;
+            config.with_empty_set(EmptySetPolicy::HoldFor(hold.into()))
+        }
+    })
+}
+
+/// `memory:` and `memory://name/`: the host part tells registries in one process apart.
+fn memory_name(url: &RegistryUrl) -> Result<String, Error> {
+    match (url.hosts(), url.path()) {
+        ([], "") => Ok(String::new()),
+        ([name], "") if url.username().is_none() => Ok(name.clone()),
+        _ => Err(Error::invalid_input(
+            "a memory URL is memory:, memory:service or memory://name/service",
+        )),
+    }
+}
+
+/// `static:a:1,b:2`; `static://a:1,b:2/greeter` names the service as well.
+fn fixed(url: &mut RegistryUrl) -> Result<RegistryHandle, Error> {
+    let (addresses, service) = if url.hosts().is_empty() {
+        (url.path().split(',').map(str::to_owned).collect(), None)
+    } else {
+        (url.hosts().to_vec(), url.take_service()?)
+    };
+    url.options().finish()?;
+    let service = service.map_or_else(|| ServiceName::new("static"), Ok)?;
+    let mut instances = Vec::new();
+    for address in addresses.iter().filter(|address| !address.is_empty()) {
+        instances.push(Instance::new(address.as_str())?);
+    }
+    if instances.is_empty() {
+        return Err(Error::invalid_input(
+            "the list is empty; write static:127.0.0.1:3000,127.0.0.1:3001",
+        ));
+    }
+    let list = FixedInstancer::new(service.as_str(), instances);
+    Ok(RegistryHandle::fixed(Arc::new(list)).with_default_service(service))
+}

@@ -1,0 +1,62 @@
+//! Which backend a URL's scheme stands for, and what to say where it stands for none.
+
+use fleetward_core::{Error, ErrorKind};
+
+/// The backends there are, built in or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Memory,
+    Static,
+    Etcd,
+}
+
+/// Scheme, backend, the feature that it needs, whether that is on.
+const SCHEMES: &[(&str, Scheme, Option<&str>, bool)] = &[
+    ("memory", Scheme::Memory, None, true),
+    ("static", Scheme::Static, None, true),
+    ("etcd", Scheme::Etcd, Some("etcd"), cfg!(feature = "etcd")),
+    ("etcds", Scheme::Etcd, Some("etcd"), cfg!(feature = "etcd")),
+];
+
+impl Scheme {
+    pub(crate) fn parse(scheme: &str) -> Result<Self, Error> {
+        match SCHEMES.iter().find(|(name, ..)| *name == scheme) {
+            Some((_, backend, _, true)) => Ok(*backend),
+            Some((_, _, feature, false)) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "this program was built without that registry: add features = [\"{}\"] to fleetward in Cargo.toml",
+                    feature.unwrap_or_default()
+                ),
+            )
+            .with_context("scheme", scheme)),
+            None => {
+                let known: Vec<_> = SCHEMES.iter().map(|(name, ..)| format!("{name}:")).collect();
+                let known = known.join(", ");
+                Err(Error::invalid_input(format!("unknown registry; there are: {known}"))
+                    .with_context("scheme", scheme))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_scheme_lists_those_there_are() {
+        let error = Scheme::parse("zookeeper").unwrap_err().to_string();
+        for (name, ..) in SCHEMES {
+            assert!(error.contains(&format!("{name}:")), "{error}");
+        }
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[test]
+    fn a_scheme_whose_feature_is_off_says_which_one_to_switch_on() {
+        let error = Scheme::parse("etcd").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("features = [\"etcd\"]"), "{error}");
+    }
+}

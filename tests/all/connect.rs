@@ -1,0 +1,121 @@
+//! `connect(url)` as a user meets it: what works, and what the obvious mistakes say.
+
+use std::time::Duration;
+
+use fleetward::{ErrorKind, Instance, Instancer};
+
+async fn refused(url: &str) -> fleetward::Error {
+    match fleetward::connect(url).await {
+        Ok(_) => panic!("{url} was accepted"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn a_url_is_the_short_form_of_discovering_and_registering() {
+    let url = "memory://short-form/greeter";
+    let registration = fleetward::register(url, Instance::new("10.0.0.1:80").unwrap()).await;
+    let registration = registration.unwrap();
+    let mut view = fleetward::discover(url).await.unwrap().subscribe();
+    view.wait_for(|set| set.instances.len() == 1).await.unwrap();
+    registration.deregister().await.unwrap();
+    view.wait_for(|set| set.instances.is_empty()).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_handle_serves_many_services_each_watched_once() {
+    let registry = fleetward::connect("memory://many").await.unwrap();
+    for name in ["a", "b"] {
+        let instance = Instance::new("10.0.0.1:80").unwrap().with_id(name).unwrap();
+        std::mem::forget(registry.register(name, instance).await.unwrap());
+    }
+    for name in ["a", "b", "a"] {
+        let mut view = registry.service(name).unwrap().subscribe();
+        let wait = view.wait_for(|set| set.instances.len() == 1);
+        let set = tokio::time::timeout(Duration::from_secs(5), wait).await.unwrap().unwrap();
+        assert_eq!(set.instances[0].id().as_str(), name);
+    }
+    assert_eq!(registry.service("a/b").unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn a_fixed_list_answers_for_every_service_and_takes_no_registration() {
+    let registry = fleetward::connect("static:127.0.0.1:3000,127.0.0.1:3001").await.unwrap();
+    for name in ["greeter", "other"] {
+        let set = registry.service(name).unwrap().subscribe().current();
+        assert_eq!(set.instances.len(), 2);
+        assert!(!set.freshness.is_stale());
+    }
+    let refused = registry.register("greeter", Instance::new("10.0.0.1:80").unwrap()).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
+    let named = fleetward::connect("static://127.0.0.1:3000,[::1]:3001/greeter").await.unwrap();
+    assert_eq!(named.default_service().unwrap().as_str(), "greeter");
+}
+
+#[tokio::test]
+async fn wrong_urls_say_what_is_wrong_and_what_there_is() {
+    for (url, expected) in [
+        ("127.0.0.1:2379", "scheme:"),
+        ("zookeeper://h:1/s", "there are: memory:, static:, etcd:, etcds:"),
+        ("memory:greeter?codec=plain", "known options are: empty_set (option=codec"),
+        ("memory:greeter?empty_set=often", "hold, honour"),
+        ("memory:greeter?empty_set=1s&empty_set=2s", "given twice"),
+        ("memory://a,b/greeter", "memory://name/service"),
+        ("memory:gre%20eter", "letters, digits"),
+        ("static:", "the list is empty"),
+        ("static:127.0.0.1", "the port is missing"),
+        ("static:127.0.0.1:80?weight=1", "known options are: empty_set"),
+    ] {
+        let error = refused(url).await;
+        assert!(error.to_string().contains(expected), "{url}: {error}");
+        assert!(error.is_permanent(), "{url}");
+    }
+    let error = fleetward::discover("memory:").await.unwrap_err();
+    assert!(error.to_string().contains("names no service"), "{error}");
+}
+
+#[tokio::test]
+async fn no_error_repeats_a_secret() {
+    for url in [
+        "zookeeper://root:canary@h:1/s",
+        "memory://root:canary@h/s?token=canary",
+        "static://root:canary@10.0.0.1:0/s",
+        "etcd://root:canary@h:1/s?unknown=canary",
+        "etcd://root:can/ary@h:1/s",
+    ] {
+        let error = refused(url).await;
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("canary") && !shown.contains("ary@"), "{shown}");
+    }
+}
+
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn etcds_mistakes_are_named_at_connect() {
+    for (url, expected) in [
+        ("etcd:///greeter", "host"),
+        ("etcd://127.0.0.1:2379/greeter?codecc=plain", "codec,"),
+        ("etcd://127.0.0.1:2379/greeter?codec=xml", "plain"),
+        ("etcds://127.0.0.1:2379/greeter?ca=/nowhere/ca.pem", "/nowhere/ca.pem"),
+        ("etcd://root:pw@192.0.2.1:2379/greeter", "dangerous_plaintext_credentials"),
+    ] {
+        let error = refused(url).await;
+        assert!(error.to_string().contains(expected), "{url}: {error}");
+    }
+}
+
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn an_etcd_that_is_down_keeps_no_program_from_starting() {
+    // Port 1 on loopback: nobody listens.
+    let url = "etcd://127.0.0.1:1/greeter?connect_timeout=500ms&request_timeout=1s";
+    let registry = fleetward::connect(url).await.unwrap();
+    let error = registry.register("greeter", Instance::new("10.0.0.1:80").unwrap()).await;
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    assert!(!error.is_permanent());
+    let mut view = registry.service("greeter").unwrap().subscribe();
+    let told = view.wait_for(|set| set.freshness.error().is_some());
+    let set = tokio::time::timeout(Duration::from_secs(5), told).await.unwrap().unwrap();
+    assert!(set.freshness.is_pending(), "nothing is known, and why not is said: {set:?}");
+}

@@ -1,0 +1,11 @@
+//! Whole-system tests through the facade, in one binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a test that panics has failed, as it should
+
+mod connect;
+#[cfg(feature = "grpc")]
+mod generated;
+#[cfg(all(unix, feature = "grpc", feature = "etcd"))]
+mod greeter_on_etcd;
+mod observability;
+#[cfg(all(unix, feature = "grpc", feature = "etcd"))]
+mod programs;
