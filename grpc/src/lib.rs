@@ -2,6 +2,7 @@
 
 mod channel;
 mod connection;
+mod deadline;
 mod retry;
 #[cfg(feature = "tls")]
 mod tls;

@@ -6,6 +6,7 @@
 
 mod connect;
 mod failure;
+mod patience;
 mod session;
 mod watch;
 
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use crate::config::EtcdConfig;
 use connect::Link;
 use failure::{Blame, Failure};
+use patience::Patience;
 pub(crate) use session::{KeyValue, Session};
 pub(crate) use watch::{Event, Response, Watch};
 
@@ -69,7 +71,10 @@ impl Client {
             }
             let (generation, at) = self.place();
             tried = (generation, at);
-            let link = connect::connect(&self.shared.config, &self.shared.urls[at]).await?;
+            let patience = Patience::begins(self, generation);
+            let link = connect::connect(&self.shared.config, &self.shared.urls[at]).await;
+            patience.ends();
+            let link = link?;
             let mut current = self.current();
             if current.generation == generation {
                 current.link = Some(link.clone());

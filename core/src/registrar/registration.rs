@@ -62,6 +62,7 @@ pub struct Registration {
     service: ServiceName,
     instance: Arc<Instance>,
     state: watch::Receiver<State>,
+    /// Dropping it stops the task as well as sending does.
     stop: watch::Sender<bool>,
 }
 
@@ -102,12 +103,6 @@ impl Registration {
                 .with_context("service", &self.service)
                 .with_context("instance", self.instance.id())),
         }
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
     }
 }
 
@@ -213,15 +208,16 @@ impl Report {
         });
     }
 
+    /// Whether the registration was told to end, or was dropped, which closes the channel.
     pub(crate) fn is_stopped(&self) -> bool {
-        *self.stop.borrow()
+        *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 
     /// Waits for `future` unless, or until, the registration is to end.
     pub(crate) async fn unless_stopped<F: Future>(&mut self, future: F) -> Option<F::Output> {
         tokio::select! {
             biased;
-            // An error says that the registration is gone without having said so: the same.
+            // An error says that the registration was dropped: that ends it as well.
             _ = self.stop.wait_for(|stop| *stop) => None,
             output = future => Some(output),
         }

@@ -115,6 +115,30 @@ async fn go_kit_fault_1043_a_lost_lease_is_registered_again_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_backoff_starts_over_after_a_success() {
+    let registry = FakeRegistry::new();
+    let registration = register(&registry).await.unwrap();
+    let mut status = registration.watch_status();
+    for _ in 0..10 {
+        registry.lose();
+        registry.fail_register(Some(Error::new(ErrorKind::Unavailable, "no leader")));
+        sleep(Duration::from_secs(60)).await;
+        registry.fail_register(None);
+        status.wait_for(Status::is_registered).await.unwrap();
+        // A short failure soon after the long one.
+        registry.lose();
+        registry.fail_register(Some(Error::new(ErrorKind::Unavailable, "no leader")));
+        let before = registry.registers();
+        while registry.registers() == before {
+            sleep(Duration::from_millis(1)).await;
+        }
+        registry.fail_register(None);
+        let back = timeout(Duration::from_millis(150), status.wait_for(Status::is_registered));
+        back.await.expect("the first wait is 100 ms at most").unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_registry_that_loses_every_lease_is_not_hammered() {
     let registry = FakeRegistry::new();
     registry.loses_all(true);

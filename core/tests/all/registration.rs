@@ -99,8 +99,8 @@ async fn deregistering_between_attempts_ends_them() {
     registry.down(true);
     let registration = register_with(&registry, options().with_keep_trying(true)).await.unwrap();
     sleep(Duration::from_secs(10)).await;
-    registration.deregister().await.unwrap();
     let attempts = registry.registers();
+    registration.deregister().await.unwrap();
     registry.down(false);
     sleep(Duration::from_secs(60)).await;
     assert_eq!(registry.registers(), attempts);
@@ -150,6 +150,17 @@ async fn registering_may_be_dropped_at_every_await() {
             assert_eq!(Arc::strong_count(&registry), 1);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn registering_dropped_before_it_began_asks_nothing_of_the_registry() {
+    let registry = FakeRegistry::new();
+    {
+        let mut future = pin!(register(&registry));
+        assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    settle().await;
+    assert_eq!((registry.registers(), tasks()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! What is told to the outside: events that are bounded and escaped, and metrics by service.
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleetward_core::Instancer;
@@ -12,14 +12,25 @@ use tracing::span;
 use crate::fake_registry::{FakeRegistry, TTL, register};
 use crate::fake_source::{FakeSource, entries, entry, is_fresh, reflect, unreadable};
 
-/// Keeps every event above DEBUG as one line.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps every event above DEBUG as one line, each thread (so each test) for itself. It is set for
+/// the whole process, for tracing caches across threads what is enabled.
+struct Log;
 
 impl Log {
+    fn start() -> Self {
+        // Somebody was first: one is enough.
+        let _ = tracing::subscriber::set_global_default(Self);
+        LINES.with_borrow_mut(Vec::clear);
+        Self
+    }
+
     fn lines(&self, with: &str) -> Vec<String> {
-        let lines = self.0.lock().unwrap();
-        lines.iter().filter(|line| line.contains(with)).cloned().collect()
+        LINES
+            .with_borrow(|lines| lines.iter().filter(|line| line.contains(with)).cloned().collect())
     }
 }
 
@@ -31,7 +42,7 @@ impl tracing::Subscriber for Log {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
+        LINES.with_borrow_mut(|lines| lines.push(line.0));
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -54,8 +65,7 @@ impl Visit for Line {
 
 #[tokio::test(start_paused = true)]
 async fn joining_leaving_and_staleness_are_told_with_their_fields() {
-    let log = Log::default();
-    let _default = tracing::subscriber::set_default(log.clone());
+    let log = Log::start();
     let source = FakeSource::of(&["10.0.0.1:80", "10.0.0.2:80"]);
     let mut subscription = reflect(&source).subscribe();
     subscription.wait_for(is_fresh).await.unwrap();
@@ -76,8 +86,7 @@ async fn joining_leaving_and_staleness_are_told_with_their_fields() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_value_is_told_once_and_escaped() {
-    let log = Log::default();
-    let _default = tracing::subscriber::set_default(log.clone());
+    let log = Log::start();
     let source = FakeSource::of(&[]);
     source.will_list(vec![unreadable("evil\n\u{1b}[31m", "no JSON")]);
     let _reflector = reflect(&source);
@@ -94,8 +103,7 @@ async fn a_bad_value_is_told_once_and_escaped() {
 
 #[tokio::test(start_paused = true)]
 async fn many_changes_at_once_are_one_event() {
-    let log = Log::default();
-    let _default = tracing::subscriber::set_default(log.clone());
+    let log = Log::start();
     let source = FakeSource::of(&[]);
     let addresses = (1..=1000).map(|port| format!("10.0.0.1:{port}"));
     source.will_list(addresses.map(|address| entry(&address, &address)).collect());
@@ -106,8 +114,7 @@ async fn many_changes_at_once_are_one_event() {
 
 #[tokio::test(start_paused = true)]
 async fn a_registrations_life_is_told() {
-    let log = Log::default();
-    let _default = tracing::subscriber::set_default(log.clone());
+    let log = Log::start();
     let registry = FakeRegistry::new();
     let registration = register(&registry).await.unwrap();
     registry.lose();
@@ -123,6 +130,7 @@ async fn a_registrations_life_is_told() {
 #[cfg(feature = "metrics")]
 mod metrics {
     use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
 
     use ::metrics::{
         Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder,

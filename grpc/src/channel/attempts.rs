@@ -48,9 +48,7 @@ impl Service<Replay> for Attempts {
             match response.await {
                 Ok(response) => match failure(&response) {
                     None => Ok(response),
-                    Some(code) => {
-                        Err(Rejected { code, head: response.into_parts().0 }.into())
-                    }
+                    Some(code) => Err(Rejected { code, head: response.into_parts().0 }.into()),
                 },
                 Err(error) => {
                     take_back(&replay, &error).await;

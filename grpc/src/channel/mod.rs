@@ -2,7 +2,7 @@
 
 mod attempts;
 mod builder;
-mod deadline;
+mod cover;
 mod outcome;
 mod policy;
 mod request;
@@ -21,9 +21,9 @@ use tower_service::Service;
 
 use self::attempts::Attempts;
 pub use self::builder::ChannelBuilder;
-use self::deadline::Deadline;
 use self::policy::CallPolicy;
 use self::request::Replay;
+use crate::deadline::Deadline;
 use crate::{Connection, RetryPolicy};
 
 /// A load-balanced channel to one service, for any generated tonic client.
@@ -106,7 +106,7 @@ impl Channel {
             }
         };
         Ok(match deadline {
-            Some(deadline) => deadline::cover(response, deadline, service),
+            Some(deadline) => cover::cover(response, deadline, service),
             None => response,
         })
     }

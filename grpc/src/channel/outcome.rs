@@ -9,8 +9,8 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::attempts::Rejected;
-use super::deadline::Deadline;
 use crate::ConnectionError;
+use crate::deadline::Deadline;
 
 /// A server's own status as the response that it was, anything else as a status of the channel.
 pub(super) fn of(

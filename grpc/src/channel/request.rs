@@ -12,7 +12,7 @@ use http_body_util::Full;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::deadline::{Deadline, GRPC_TIMEOUT};
+use crate::deadline::Deadline;
 
 /// The request of a call, from which each attempt takes its own. Clones share it.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl Replay {
         matches!(self.shared.body, Source::Whole(_))
     }
 
-    /// The request for one attempt, with what is left of the deadline; `None` if it was sent before
+    /// The request for one attempt, the deadline in its extensions; `None` if it was sent before
     /// and cannot be sent again.
     pub(super) fn request(&self) -> Option<http::Request<Body>> {
         let body = match &self.shared.body {
@@ -67,8 +67,8 @@ impl Replay {
             Source::Once(slot) => slot.lock().unwrap_or_else(PoisonError::into_inner).take()?,
         };
         let mut parts = self.shared.parts.clone();
-        if let Some(deadline) = &self.deadline {
-            parts.headers.insert(GRPC_TIMEOUT, deadline.header());
+        if let Some(deadline) = self.deadline {
+            parts.extensions.insert(deadline);
         }
         Some(http::Request::from_parts(parts, body))
     }

@@ -12,13 +12,15 @@ use super::error;
 
 /// hyper's body, whose errors become statuses that name the instance.
 pub(super) struct ResponseBody {
-    inner: hyper::body::Incoming,
+    /// Gone at its end: a caller that keeps a finished response must not keep the connection of a
+    /// removed instance open.
+    inner: Option<hyper::body::Incoming>,
     instance: InstanceId,
 }
 
 impl ResponseBody {
     pub(super) fn new(inner: hyper::body::Incoming, instance: InstanceId) -> Self {
-        Self { inner, instance }
+        Self { inner: Some(inner), instance }
     }
 
     fn status(&self, error: hyper::Error) -> Status {
@@ -38,19 +40,22 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.status(error)))),
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let frame = match Pin::new(inner).poll_frame(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(frame) => frame,
+        };
+        if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
+            self.inner = None;
         }
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| self.status(error))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or(SizeHint::with_exact(0), http_body::Body::size_hint)
     }
 }

@@ -161,7 +161,9 @@ impl ConnectionConfig {
     /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) outside 2^14 to 2^24 - 1.
     pub fn with_max_frame_size(mut self, bytes: u32) -> Result<Self, Error> {
         if !(1 << 14..1 << 24).contains(&bytes) {
-            return Err(Error::invalid_input("an HTTP/2 frame has between 2^14 and 2^24 - 1 bytes"));
+            return Err(Error::invalid_input(
+                "an HTTP/2 frame has between 2^14 and 2^24 - 1 bytes",
+            ));
         }
         self.max_frame_size = Some(bytes);
         Ok(self)

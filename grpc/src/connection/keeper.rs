@@ -85,8 +85,7 @@ impl Keeper {
         self.wires.retain(|wire| !wire.is_closed());
         self.wires.push(established.wire);
         let dispatch = self.current.insert(established.dispatch);
-        // Calls find the connection before the balancer finds the endpoint; when it is lost, the
-        // other way round is not possible, so they may find none.
+        // In this order: who finds the endpoint ready finds the connection too.
         self.link.connect(established.sender);
         self.readiness.set_ready();
         let ended = dispatch.await;

@@ -32,9 +32,10 @@ pub use self::config::ConnectionConfig;
 pub use self::connector::Connector;
 #[cfg(feature = "tls")]
 pub(crate) use self::dial::unavailable;
-pub(crate) use self::error::Fate;
 pub use self::error::ConnectionError;
+pub(crate) use self::error::Fate;
 use self::link::Link;
+use crate::deadline::Deadline;
 
 /// A client of one instance, as a [`Connector`] makes it: a tower service over its connection.
 ///
@@ -86,6 +87,9 @@ impl Inner {
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.version_mut() = http::Version::HTTP_2;
         request.headers_mut().insert(header::USER_AGENT, self.user_agent.clone());
+        if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
+            deadline.write(request.headers_mut());
+        }
     }
 }
 

@@ -21,8 +21,7 @@ impl Wire {
     pub(super) fn new() -> (Self, Spawner) {
         let abort = Arc::new(OnceLock::new());
         let (guard, closed) = oneshot::channel();
-        let spawner =
-            Spawner { abort: abort.clone(), guard: Arc::new(Mutex::new(Some(guard))) };
+        let spawner = Spawner { abort: abort.clone(), guard: Arc::new(Mutex::new(Some(guard))) };
         (Self { abort, closed }, spawner)
     }
 

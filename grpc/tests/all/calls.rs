@@ -50,11 +50,12 @@ async fn a_long_stream_of_requests_goes_through_whole() {
     let server = Server::start().await;
     let channel = builder([&server]).replay_limit(1000).build();
     // Some of it there at once, more than is kept for another attempt, the rest later.
-    let names = tokio_stream::iter((0..200).map(|i| named(format!("{i:0>100}"))))
-        .chain(tokio_stream::once(named("last")).then(|last| async {
+    let names = tokio_stream::iter((0..200).map(|i| named(format!("{i:0>100}")))).chain(
+        tokio_stream::once(named("last")).then(|last| async {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             last
-        }));
+        }),
+    );
     let all = GreetClient::new(channel).gather(names).await.unwrap().into_inner().message;
     assert_eq!(all.matches(" and ").count(), 200);
     assert!(all.ends_with(" and last"));

@@ -45,8 +45,7 @@ async fn it_covers_the_response_body() {
     let timeout = Duration::from_millis(200);
     let started = Instant::now();
     let mut client = GreetClient::new(channel);
-    let mut down =
-        client.countdown(within(named("1000 20"), timeout)).await.unwrap().into_inner();
+    let mut down = client.countdown(within(named("1000 20"), timeout)).await.unwrap().into_inner();
     let status = loop {
         match down.message().await {
             Ok(message) => assert!(message.is_some()),
@@ -95,8 +94,7 @@ async fn it_covers_every_attempt_and_the_waits_between() {
     let server = Server::start().await;
     server.seen.failing.store(usize::MAX, std::sync::atomic::Ordering::SeqCst);
     let backoff = fleetward_core::Backoff::new(LONG, LONG).unwrap();
-    let channel =
-        builder([&server]).retry(RetryPolicy::default().with_backoff(backoff)).build();
+    let channel = builder([&server]).retry(RetryPolicy::default().with_backoff(backoff)).build();
     ready(&channel, 1).await;
     let started = Instant::now();
     let request = within(named("you"), Duration::from_millis(100));

@@ -48,16 +48,13 @@ async fn only_the_codes_of_the_policy() {
     assert_eq!(status.message(), "not now – später");
     assert_eq!(server.calls(), 1);
 
-    let channel =
-        builder([&server]).retry(policy().with_codes([Code::FailedPrecondition])).build();
+    let channel = builder([&server]).retry(policy().with_codes([Code::FailedPrecondition])).build();
     let status = morning(&channel, "fail now").await.unwrap_err();
     assert_eq!(server.calls(), 1 + 3);
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert_eq!(status.details(), b"details");
-    let message = format!(
-        "not now – später (service greeter: 3 attempts, the last on {})",
-        server.id()
-    );
+    let message =
+        format!("not now – später (service greeter: 3 attempts, the last on {})", server.id());
     assert_eq!(status.message(), message);
 }
 

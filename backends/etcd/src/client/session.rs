@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use etcd_client::{GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse};
 use fleetward_core::{Error, ErrorKind};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::connect::Link;
-use super::failure::{Blame, Failure};
+use super::failure::Failure;
+use super::patience::Patience;
 use super::{Client, Watch};
 
 /// A connection for some calls in a row. A call that fails by the server's fault, or by the way to
@@ -146,7 +147,7 @@ impl Session {
         operation: &'static str,
         call: impl Future<Output = Result<T, etcd_client::Error>> + Send,
     ) -> Result<T, Error> {
-        let patience = Patience { session: self, since: Instant::now() };
+        let patience = Patience::begins(&self.client, self.generation);
         let answer = timeout(self.request_timeout(), call).await;
         patience.ends();
         match answer {
@@ -160,30 +161,6 @@ impl Session {
     pub(super) fn failed(&self, operation: &'static str, failure: Failure) -> Error {
         self.client.give_up(self.generation, failure.blame);
         failure.error.with_operation(operation).with_context("endpoint", &self.link.url)
-    }
-}
-
-/// A caller may have a shorter deadline than we have, and drop the call at it. Then too the next
-/// call must go elsewhere, or a server that hangs would be asked for ever.
-struct Patience<'a> {
-    session: &'a Session,
-    since: Instant,
-}
-
-/// A call that is dropped sooner says nothing about the server.
-const SUSPICIOUS: Duration = Duration::from_millis(500);
-
-impl Patience<'_> {
-    fn ends(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Patience<'_> {
-    fn drop(&mut self) {
-        if self.since.elapsed() >= SUSPICIOUS {
-            self.session.client.give_up(self.session.generation, Blame::Server);
-        }
     }
 }
 

@@ -49,7 +49,7 @@ async fn one_of_three_dead_fails_no_call_after_the_first() {
 async fn a_stopped_server_is_left_after_one_deadline() {
     let Some(cluster) = EtcdCluster::start_or_skip(3).await else { return };
     let follower = (cluster.wait_for_leader().await + 1) % 3;
-    cluster.member(follower).pause();
+    pause(cluster.member(follower)).await;
     for _ in 0..4 {
         let config = EtcdConfig::new(cluster.endpoints()).with_request_timeout(SECOND);
         let registry = connect(config).await;
@@ -67,7 +67,7 @@ async fn a_stopped_server_is_left_after_one_deadline() {
 async fn a_stopped_server_is_left_by_callers_with_less_patience_too() {
     let Some(cluster) = EtcdCluster::start_or_skip(3).await else { return };
     let follower = (cluster.wait_for_leader().await + 1) % 3;
-    cluster.member(follower).pause();
+    pause(cluster.member(follower)).await;
     for _ in 0..4 {
         let registry = connect(EtcdConfig::new(cluster.endpoints())).await;
         let name = service("a");

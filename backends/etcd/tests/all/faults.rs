@@ -1,8 +1,10 @@
 //! Servers that hang, and connections that nobody notices are gone.
 
 use fleetward_core::{ErrorKind, Registry, Source};
+use fleetward_etcd::EtcdConfig;
 use fleetward_testkit::servers::Etcd;
-use tokio::time::{Instant, sleep};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::*;
 
@@ -12,8 +14,8 @@ async fn a_silent_server_is_noticed() {
     let registry = registry(&etcd).await;
     let (_, cursor) = ids(&registry, "a").await;
     let mut watch = Watch::open(&registry, "a", cursor).await;
-    etcd.pause();
     let paused = Instant::now();
+    pause(&etcd).await;
     let error = watch.error(9 * SECOND).await;
     println!("{:?}: {error}", paused.elapsed());
     assert!(paused.elapsed() <= SECOND * 15 / 2, "{:?}", paused.elapsed());
@@ -29,7 +31,7 @@ async fn every_call_has_a_deadline() {
     let registry = connect(config(&etcd).with_request_timeout(SECOND / 2)).await;
     let mut leased = register(&registry, 0).await;
     let (_, cursor) = ids(&registry, "a").await;
-    etcd.pause();
+    pause(&etcd).await;
     let begun = Instant::now();
     let (list, register, renewal, watch) = (
         registry.list(&service("a")).await.unwrap_err(),
@@ -45,6 +47,23 @@ async fn every_call_has_a_deadline() {
     assert!(begun.elapsed() < 4 * SECOND, "{:?}", begun.elapsed());
     etcd.resume();
     assert!(registry.list(&service("a")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_at_the_login_is_left_by_impatient_callers_too() {
+    let (mut hung, mut endpoints) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        endpoints.push(listener.local_addr().unwrap().to_string());
+        hung.push(listener);
+    }
+    let registry = connect(EtcdConfig::new(endpoints).with_user("root", "canary")).await;
+    for _ in 0..2 {
+        timeout(SECOND, registry.list(&service("a"))).await.expect_err("nobody answers");
+    }
+    for listener in &hung {
+        timeout(SECOND, listener.accept()).await.expect("each was tried once").unwrap();
+    }
 }
 
 #[tokio::test]

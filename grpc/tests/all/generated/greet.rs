@@ -30,10 +30,10 @@ pub mod greet_client {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
-    use tonic::codegen::*;
     use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
     #[derive(Debug, Clone)]
     pub struct GreetClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -61,14 +61,13 @@ pub mod greet_client {
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
                 >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             GreetClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -107,14 +106,9 @@ pub mod greet_client {
             &mut self,
             request: impl tonic::IntoRequest<super::GreetRequest>,
         ) -> std::result::Result<tonic::Response<super::GreetResponse>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/Greet/Morning");
             let mut req = request.into_request();
@@ -128,14 +122,9 @@ pub mod greet_client {
             tonic::Response<tonic::codec::Streaming<super::GreetResponse>>,
             tonic::Status,
         > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/Greet/Countdown");
             let mut req = request.into_request();
@@ -146,14 +135,9 @@ pub mod greet_client {
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::GreetRequest>,
         ) -> std::result::Result<tonic::Response<super::GreetResponse>, tonic::Status> {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/Greet/Gather");
             let mut req = request.into_streaming_request();
@@ -167,14 +151,9 @@ pub mod greet_client {
             tonic::Response<tonic::codec::Streaming<super::GreetResponse>>,
             tonic::Status,
         > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/Greet/Chat");
             let mut req = request.into_streaming_request();
@@ -190,7 +169,7 @@ pub mod greet_server {
         dead_code,
         missing_docs,
         clippy::wildcard_imports,
-        clippy::let_unit_value,
+        clippy::let_unit_value
     )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with GreetServer.
@@ -203,8 +182,7 @@ pub mod greet_server {
         /// Server streaming response type for the Countdown method.
         type CountdownStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::GreetResponse, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         async fn countdown(
             &self,
@@ -217,8 +195,7 @@ pub mod greet_server {
         /// Server streaming response type for the Chat method.
         type ChatStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::GreetResponse, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         async fn chat(
             &self,
@@ -246,10 +223,7 @@ pub mod greet_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -304,21 +278,15 @@ pub mod greet_server {
                 "/Greet/Morning" => {
                     #[allow(non_camel_case_types)]
                     struct MorningSvc<T: Greet>(pub Arc<T>);
-                    impl<T: Greet> tonic::server::UnaryService<super::GreetRequest>
-                    for MorningSvc<T> {
+                    impl<T: Greet> tonic::server::UnaryService<super::GreetRequest> for MorningSvc<T> {
                         type Response = super::GreetResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::GreetRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Greet>::morning(&inner, request).await
-                            };
+                            let fut = async move { <T as Greet>::morning(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -347,24 +315,17 @@ pub mod greet_server {
                 "/Greet/Countdown" => {
                     #[allow(non_camel_case_types)]
                     struct CountdownSvc<T: Greet>(pub Arc<T>);
-                    impl<
-                        T: Greet,
-                    > tonic::server::ServerStreamingService<super::GreetRequest>
-                    for CountdownSvc<T> {
+                    impl<T: Greet> tonic::server::ServerStreamingService<super::GreetRequest> for CountdownSvc<T> {
                         type Response = super::GreetResponse;
                         type ResponseStream = T::CountdownStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<super::GreetRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Greet>::countdown(&inner, request).await
-                            };
+                            let fut = async move { <T as Greet>::countdown(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -393,25 +354,15 @@ pub mod greet_server {
                 "/Greet/Gather" => {
                     #[allow(non_camel_case_types)]
                     struct GatherSvc<T: Greet>(pub Arc<T>);
-                    impl<
-                        T: Greet,
-                    > tonic::server::ClientStreamingService<super::GreetRequest>
-                    for GatherSvc<T> {
+                    impl<T: Greet> tonic::server::ClientStreamingService<super::GreetRequest> for GatherSvc<T> {
                         type Response = super::GreetResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
                         fn call(
                             &mut self,
-                            request: tonic::Request<
-                                tonic::Streaming<super::GreetRequest>,
-                            >,
+                            request: tonic::Request<tonic::Streaming<super::GreetRequest>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Greet>::gather(&inner, request).await
-                            };
+                            let fut = async move { <T as Greet>::gather(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -440,24 +391,17 @@ pub mod greet_server {
                 "/Greet/Chat" => {
                     #[allow(non_camel_case_types)]
                     struct ChatSvc<T: Greet>(pub Arc<T>);
-                    impl<T: Greet> tonic::server::StreamingService<super::GreetRequest>
-                    for ChatSvc<T> {
+                    impl<T: Greet> tonic::server::StreamingService<super::GreetRequest> for ChatSvc<T> {
                         type Response = super::GreetResponse;
                         type ResponseStream = T::ChatStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
-                            request: tonic::Request<
-                                tonic::Streaming<super::GreetRequest>,
-                            >,
+                            request: tonic::Request<tonic::Streaming<super::GreetRequest>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Greet>::chat(&inner, request).await
-                            };
+                            let fut = async move { <T as Greet>::chat(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -483,25 +427,16 @@ pub mod greet_server {
                     };
                     Box::pin(fut)
                 }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
+                    Ok(response)
+                }),
             }
         }
     }

@@ -1,24 +1,18 @@
-//! The one deadline of a call: read from `grpc-timeout`, written for each attempt, and kept up to
-//! the end of the response's body.
+//! The one deadline of a call: read from `grpc-timeout` once, and written as what is left of it when
+//! an attempt is sent.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use fleetward_core::InstanceId;
 use http::{HeaderMap, HeaderValue};
-use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tonic::Status;
-use tonic::body::Body;
 
-pub(super) const GRPC_TIMEOUT: &str = "grpc-timeout";
+const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-/// When a call must have ended.
+/// When a call must have ended. Stands in a request's extensions for the connection, which is the
+/// first to know when the request leaves: it may have waited for an endpoint.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     at: Instant,
     /// As the caller gave it, for messages.
     timeout: Duration,
@@ -26,23 +20,27 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// The request's own, or else the default; `None` if there is neither.
-    pub(super) fn of(headers: &HeaderMap, default: Option<Duration>) -> Option<Self> {
+    pub(crate) fn of(headers: &HeaderMap, default: Option<Duration>) -> Option<Self> {
         let timeout = headers.get(GRPC_TIMEOUT).and_then(parse).or(default)?;
         // One that no clock can show is none.
         Some(Self { at: Instant::now().checked_add(timeout)?, timeout })
     }
 
-    pub(super) fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// What is left, as a header.
-    pub(super) fn header(&self) -> HeaderValue {
-        format(self.left())
+    /// Writes what is left into a request that leaves now.
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(GRPC_TIMEOUT, format(self.left()));
+    }
+
+    pub(crate) fn at(&self) -> Instant {
+        self.at
     }
 
     /// The status of a call that it ended; `why` says what the call was waiting for.
-    pub(super) fn exceeded(&self, service: &str, why: impl std::fmt::Display) -> Status {
+    pub(crate) fn exceeded(&self, service: &str, why: impl std::fmt::Display) -> Status {
         Status::deadline_exceeded(format!(
             "service {service}: the deadline of {:?} passed: {why}",
             self.timeout
@@ -82,75 +80,6 @@ fn format(left: Duration) -> HeaderValue {
     let fits = units.into_iter().find(|(n, _)| *n <= MOST);
     let text = fits.map(|(n, unit)| format!("{n}{unit}")).unwrap_or_default();
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0n"))
-}
-
-/// Ends the response's body with DEADLINE_EXCEEDED when the deadline passes.
-pub(super) fn cover(
-    response: http::Response<Body>,
-    deadline: Deadline,
-    service: Arc<str>,
-) -> http::Response<Body> {
-    let instance = response.extensions().get::<InstanceId>().cloned();
-    response.map(|inner| Body::new(Covered { inner, deadline, sleep: None, service, instance }))
-}
-
-struct Covered {
-    inner: Body,
-    deadline: Deadline,
-    /// Made when the body keeps the caller waiting: a unary response is mostly there at once.
-    sleep: Option<Pin<Box<Sleep>>>,
-    service: Arc<str>,
-    instance: Option<InstanceId>,
-}
-
-impl Covered {
-    fn exceeded(&mut self) -> Status {
-        // Resets the stream: the server need not go on.
-        self.inner = Body::empty();
-        match &self.instance {
-            Some(instance) => {
-                let why = format!("instance {instance} had not finished its response");
-                self.deadline.exceeded(&self.service, why)
-            }
-            None => self.deadline.exceeded(&self.service, "the response had not ended"),
-        }
-    }
-}
-
-impl http_body::Body for Covered {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        match Pin::new(&mut this.inner).poll_frame(cx) {
-            // A stream that never pauses must end too.
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() && this.deadline.left().is_zero() => {
-                Poll::Ready(Some(Err(this.exceeded())))
-            }
-            Poll::Ready(frame) => Poll::Ready(frame),
-            Poll::Pending => {
-                let at = this.deadline.at;
-                let sleep =
-                    this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-                match sleep.as_mut().poll(cx) {
-                    Poll::Ready(()) => Poll::Ready(Some(Err(this.exceeded()))),
-                    Poll::Pending => Poll::Pending,
-                }
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }
 
 #[cfg(test)]
