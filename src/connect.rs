@@ -8,10 +8,12 @@ use fleetward_core::{
 };
 use fleetward_memory::MemoryRegistry;
 
+use crate::opened;
 use crate::scheme::Scheme;
 
 /// Opens a registry by its URL. Nothing is awaited from the network: a registry that is down does
-/// not keep a program from starting.
+/// not keep a program from starting. Who connects to the same URL while a handle to it, or anything
+/// that came from one, is in use gets that same handle, so that each service is watched once.
 ///
 /// | URL | registry |
 /// |---|---|
@@ -40,11 +42,16 @@ use crate::scheme::Scheme;
 /// option (the known ones are listed), [`Unsupported`](crate::ErrorKind::Unsupported) for a scheme
 /// whose feature is off. No error repeats a password or an option's value.
 pub async fn connect(url: &str) -> Result<RegistryHandle, Error> {
-    let url = RegistryUrl::parse(url)?;
-    let scheme = Scheme::parse(url.scheme())?;
-    let shown = url.to_string();
-    let opened = open(scheme, url).await;
-    opened.map_err(|error| error.with_operation("connect").with_context("url", shown))
+    if let Some(handle) = opened::find(url) {
+        return Ok(handle);
+    }
+    let parsed = RegistryUrl::parse(url)?;
+    let scheme = Scheme::parse(parsed.scheme())?;
+    let shown = parsed.to_string();
+    let handle = open(scheme, parsed).await;
+    let handle =
+        handle.map_err(|error| error.with_operation("connect").with_context("url", shown))?;
+    Ok(opened::remember(url, handle))
 }
 
 async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Error> {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod connect;
+mod opened;
 mod scheme;
 
 pub use connect::{connect, discover, register};

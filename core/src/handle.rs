@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::reflector::WeakReflector;
 use crate::{
     Error, ErrorKind, Instance, Instancer, Keeper, Reflector, ReflectorConfig, RegisterOptions,
-    Registrar, Registration, Registry, ServiceName, Source,
+    Registrar, Registration, Registry, ServiceName, Source, Subscription,
 };
 
 /// A registry, whatever is behind it: services are looked up and registered through it.
@@ -28,11 +28,17 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct RegistryHandle {
+    shared: Arc<Shared>,
+    default_service: Option<ServiceName>,
+}
+
+/// What all clones of a handle have in common. Every view that was given out keeps it alive, so
+/// that a handle found again by [`WeakRegistryHandle`] knows of every view in use.
+struct Shared {
     discovery: Discovery,
     registrar: Option<Arc<dyn Registrar>>,
     reflector_config: ReflectorConfig,
-    default_service: Option<ServiceName>,
-    reflectors: Arc<Mutex<HashMap<ServiceName, WeakReflector>>>,
+    reflectors: Mutex<HashMap<ServiceName, WeakReflector>>,
 }
 
 #[derive(Clone)]
@@ -61,29 +67,40 @@ impl RegistryHandle {
     }
 
     fn over(discovery: Discovery) -> Self {
-        Self {
-            discovery,
-            registrar: None,
-            reflector_config: ReflectorConfig::default(),
-            default_service: None,
-            reflectors: Arc::default(),
-        }
+        Self::of(discovery, None, ReflectorConfig::default(), None)
     }
 
-    /// Registers through `registrar` instead of what the backend offers.
-    #[must_use]
-    pub fn with_registrar(mut self, registrar: Arc<dyn Registrar>) -> Self {
-        self.registrar = Some(registrar);
-        self
+    fn of(
+        discovery: Discovery,
+        registrar: Option<Arc<dyn Registrar>>,
+        reflector_config: ReflectorConfig,
+        default_service: Option<ServiceName>,
+    ) -> Self {
+        let reflectors = Mutex::default();
+        let shared = Shared { discovery, registrar, reflector_config, reflectors };
+        Self { shared: Arc::new(shared), default_service }
     }
 
-    /// Sets how services are followed. It holds for this handle and clones made from now on, which
-    /// from here share nothing with the older ones.
+    /// Registers through `registrar` instead of what the backend offers. The result shares nothing
+    /// with older clones.
     #[must_use]
-    pub fn with_reflector_config(mut self, config: ReflectorConfig) -> Self {
-        self.reflector_config = config;
-        self.reflectors = Arc::default();
-        self
+    pub fn with_registrar(self, registrar: Arc<dyn Registrar>) -> Self {
+        let config = self.shared.reflector_config.clone();
+        let discovery = self.shared.discovery.clone();
+        Self::of(discovery, Some(registrar), config, self.default_service)
+    }
+
+    /// Sets how services are followed. The result shares nothing with older clones.
+    #[must_use]
+    pub fn with_reflector_config(self, config: ReflectorConfig) -> Self {
+        let (discovery, registrar) = (self.shared.discovery.clone(), self.shared.registrar.clone());
+        Self::of(discovery, registrar, config, self.default_service)
+    }
+
+    /// The same handle, without keeping anything of it in use.
+    pub fn downgrade(&self) -> WeakRegistryHandle {
+        let default_service = self.default_service.clone();
+        WeakRegistryHandle { shared: Arc::downgrade(&self.shared), default_service }
     }
 
     /// Sets the service that the registry's URL names.
@@ -109,20 +126,24 @@ impl RegistryHandle {
         Error: From<N::Error>,
     {
         let name = name.try_into()?;
-        let source = match &self.discovery {
+        let source = match &self.shared.discovery {
             Discovery::Fixed(instancer) => return Ok(instancer.clone()),
             Discovery::Source(source) => source,
         };
         // Held while the reflector is started, which never waits, so that two who ask at once
         // share one. Nothing in here leaves the map half changed, so a poisoned lock is whole.
-        let mut reflectors = self.reflectors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reflector) = reflectors.get(&name).and_then(WeakReflector::upgrade) {
-            return Ok(Arc::new(reflector));
-        }
-        let reflector = source.reflect(name.clone(), self.reflector_config.clone())?;
-        reflectors.retain(|_, reflector| reflector.is_alive());
-        reflectors.insert(name, reflector.downgrade());
-        Ok(Arc::new(reflector))
+        let mut reflectors = self.shared.reflectors.lock().unwrap_or_else(PoisonError::into_inner);
+        let reflector = match reflectors.get(&name).and_then(WeakReflector::upgrade) {
+            Some(reflector) => reflector,
+            None => {
+                let config = self.shared.reflector_config.clone();
+                let reflector = source.reflect(name.clone(), config)?;
+                reflectors.retain(|_, reflector| reflector.is_alive());
+                reflectors.insert(name, reflector.downgrade());
+                reflector
+            }
+        };
+        Ok(Arc::new(View { reflector, _shared: self.shared.clone() }))
     }
 
     /// Registers an instance with the default [`RegisterOptions`].
@@ -155,7 +176,7 @@ impl RegistryHandle {
         Error: From<N::Error>,
     {
         let name = name.try_into()?;
-        let Some(registrar) = &self.registrar else {
+        let Some(registrar) = &self.shared.registrar else {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "this registry is only read; register through one that is written, such as etcd \
@@ -171,14 +192,55 @@ impl RegistryHandle {
 impl fmt::Debug for RegistryHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("RegistryHandle");
-        match &self.discovery {
+        match &self.shared.discovery {
             Discovery::Source(source) => debug.field("source", source),
             Discovery::Fixed(instancer) => debug.field("fixed", instancer),
         };
         debug
-            .field("registers", &self.registrar.is_some())
+            .field("registers", &self.shared.registrar.is_some())
             .field("default_service", &self.default_service)
             .finish_non_exhaustive()
+    }
+}
+
+/// A [`RegistryHandle`] that keeps nothing in use: it can be had back while any clone of the handle,
+/// any view from it or any subscription to one lives.
+#[derive(Clone)]
+pub struct WeakRegistryHandle {
+    shared: Weak<Shared>,
+    default_service: Option<ServiceName>,
+}
+
+impl WeakRegistryHandle {
+    /// The handle, while anything of it is in use.
+    pub fn upgrade(&self) -> Option<RegistryHandle> {
+        let default_service = self.default_service.clone();
+        self.shared.upgrade().map(|shared| RegistryHandle { shared, default_service })
+    }
+}
+
+impl fmt::Debug for WeakRegistryHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WeakRegistryHandle").field(&self.upgrade()).finish()
+    }
+}
+
+/// What [`RegistryHandle::service`] gives out.
+#[derive(Clone)]
+struct View {
+    reflector: Reflector,
+    _shared: Arc<Shared>,
+}
+
+impl Instancer for View {
+    fn subscribe(&self) -> Subscription {
+        self.reflector.subscribe().guarded(Arc::new(self.clone()))
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reflector.fmt(f)
     }
 }
 

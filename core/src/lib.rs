@@ -35,7 +35,7 @@ pub use endpoint::{Connectivity, InFlight, Member, Readiness};
 pub use endpointer::{Endpoint, EndpointSet, Endpointer, EndpointerBuilder};
 pub use error::{BoxError, Error, ErrorKind};
 pub use factory::Factory;
-pub use handle::RegistryHandle;
+pub use handle::{RegistryHandle, WeakRegistryHandle};
 pub use instance::{Instance, InstanceId};
 pub use instancer::{FixedInstancer, Instancer, Publisher, Subscription};
 pub use keeper::Keeper;

@@ -70,7 +70,8 @@ impl RetryPolicy {
     }
 
     /// Sets the deadline of each attempt (default: none but the call's). One that passes it is
-    /// cancelled and tried again. It covers the response's head, not its body.
+    /// cancelled and tried again, and the last one is `DEADLINE_EXCEEDED`. It covers the wait for an
+    /// endpoint and for the response's head, not the body.
     #[must_use]
     pub fn with_per_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.per_attempt_timeout = Some(timeout);

@@ -39,6 +39,22 @@ async fn one_handle_serves_many_services_each_watched_once() {
 }
 
 #[tokio::test]
+async fn who_connects_to_the_same_url_shares_one_watch() {
+    let url = "memory://shared-watch/greeter";
+    let _registered = fleetward::register(url, Instance::new("10.0.0.1:80").unwrap()).await;
+    let mut view = fleetward::discover(url).await.unwrap().subscribe();
+    let one = view.wait_for(|set| set.instances.len() == 1).await.unwrap();
+    // Only the subscription is left of the first; the second meets it all the same, and sees the
+    // very same snapshot at once.
+    let two = fleetward::discover(url).await.unwrap().subscribe().current();
+    assert!(std::sync::Arc::ptr_eq(&one, &two));
+    drop(view);
+    tokio::task::yield_now().await;
+    let later = fleetward::discover(url).await.unwrap().subscribe().current();
+    assert!(later.freshness.is_pending(), "nobody was left, so a new watch begins");
+}
+
+#[tokio::test]
 async fn a_fixed_list_answers_for_every_service_and_takes_no_registration() {
     let registry = fleetward::connect("static:127.0.0.1:3000,127.0.0.1:3001").await.unwrap();
     for name in ["greeter", "other"] {

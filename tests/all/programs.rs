@@ -11,7 +11,11 @@ use tokio::process::{Child, ChildStdout, Command};
 pub(crate) fn greeter() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let path = tests.ancestors().nth(2).unwrap().join("examples/greeter");
-    assert!(path.exists(), "{} is missing: build it with cargo build --example greeter --all-features", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: build it with cargo build --example greeter --all-features",
+        path.display()
+    );
     path
 }
 

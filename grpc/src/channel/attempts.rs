@@ -1,30 +1,32 @@
 //! One attempt of a call: below the retry, above the balancing.
 
 use std::fmt;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use fleetward_core::{Balanced, BoxError};
+use fleetward_core::BoxError;
 use futures::future::BoxFuture;
 use http::StatusCode;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
+use super::Shared;
 use super::request::Replay;
+use crate::ConnectionError;
 use crate::connection::Fate;
-use crate::{Connection, ConnectionError};
 
 /// Sends a call's request to one endpoint, and makes an error of a response that says in its head
 /// that the call failed: the retry above looks at errors only.
 #[derive(Clone)]
 pub(super) struct Attempts {
-    balanced: Balanced<Connection>,
+    channel: Arc<Shared>,
 }
 
 impl Attempts {
-    pub(super) fn new(balanced: Balanced<Connection>) -> Self {
-        Self { balanced }
+    pub(super) fn new(channel: Arc<Shared>) -> Self {
+        Self { channel }
     }
 }
 
@@ -43,7 +45,7 @@ impl Service<Replay> for Attempts {
             let spent = Status::internal("the request's body was sent already");
             return Box::pin(std::future::ready(Err(spent.into())));
         };
-        let response = self.balanced.call(request);
+        let response = self.channel.balanced.clone().call(request);
         Box::pin(async move {
             match response.await {
                 Ok(response) => match failure(&response) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fleetward_balancers::RoundRobin;
 use fleetward_core::{Balanced, Balancer, EndpointerBuilder, Instancer, WaitForReady};
 
-use super::{Channel, Settings};
+use super::{Channel, Settings, Shared};
 use crate::{ConnectionConfig, Connector, RetryPolicy};
 
 /// Settings of a [`Channel`] to the service that `T` names.
@@ -121,7 +121,7 @@ impl<I: Instancer> ChannelBuilder<I> {
         let endpointer = self.endpointer.build(self.target, connector);
         let balancer = self.balancer.unwrap_or_else(|| Arc::new(RoundRobin::new()));
         let balanced = Balanced::new(endpointer, balancer).wait_for_ready(self.wait);
-        Channel { balanced, settings: Arc::new(self.settings) }
+        Channel { shared: Arc::new(Shared { balanced, settings: self.settings }) }
     }
 
     fn connector(&self) -> Connector {

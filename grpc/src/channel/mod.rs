@@ -51,8 +51,14 @@ use crate::{Connection, RetryPolicy};
 /// ```
 #[derive(Clone)]
 pub struct Channel {
+    /// One count to touch for each call, not one for each part.
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     balanced: Balanced<Connection>,
-    settings: Arc<Settings>,
+    settings: Settings,
 }
 
 #[derive(Clone, Debug)]
@@ -87,7 +93,7 @@ impl Channel {
     /// # }
     /// ```
     pub fn endpointer(&self) -> &Endpointer<Connection> {
-        self.balanced.endpointer()
+        self.shared.balanced.endpointer()
     }
 
     async fn run(
@@ -96,8 +102,8 @@ impl Channel {
         deadline: Option<Deadline>,
     ) -> Result<http::Response<Body>, Status> {
         let service = self.endpointer().service().clone();
-        let replay = Replay::new(request, deadline, self.settings.replay_limit)?;
-        let mut attempts = self.retry(&replay).layer(Attempts::new(self.balanced.clone()));
+        let replay = Replay::new(request, deadline, self.shared.settings.replay_limit)?;
+        let mut attempts = self.retry(&replay).layer(Attempts::new(self.shared.clone()));
         let response = match attempts.call(replay).await {
             Ok(response) => response,
             Err(error) => {
@@ -113,7 +119,7 @@ impl Channel {
 
     /// The attempts of one call: its own deadline, and what can be done with its request.
     fn retry(&self, replay: &Replay) -> Retry<CallPolicy> {
-        let policy = self.settings.retry.as_ref().filter(|_| replay.is_whole());
+        let policy = self.shared.settings.retry.as_ref().filter(|_| replay.is_whole());
         let mut retry = Retry::with_policy(CallPolicy::new(policy.cloned(), replay.is_whole()))
             .max_attempts(policy.map_or(1, RetryPolicy::max_attempts));
         if let Some(policy) = policy {
@@ -140,7 +146,7 @@ impl Service<http::Request<Body>> for Channel {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         // From here on, not from the first poll: the caller's clock runs already.
-        let deadline = Deadline::of(request.headers(), self.settings.timeout);
+        let deadline = Deadline::of(request.headers(), self.shared.settings.timeout);
         Box::pin(self.clone().run(request, deadline))
     }
 }
@@ -148,8 +154,8 @@ impl Service<http::Request<Body>> for Channel {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
-            .field("balanced", &self.balanced)
-            .field("settings", &self.settings)
+            .field("balanced", &self.shared.balanced)
+            .field("settings", &self.shared.settings)
             .finish()
     }
 }

@@ -1,9 +1,8 @@
 //! What the caller gets in the end of a call that failed.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use fleetward_core::{Error, RetryError};
+use fleetward_core::{Attempt, Error, RetryError};
 use http::HeaderValue;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -48,10 +47,13 @@ fn status(error: &RetryError, service: &str) -> Status {
         error.status().code()
     } else if let Some(status) = cause.downcast_ref::<Status>() {
         status.code()
+    } else if error.is_timeout() {
+        Code::DeadlineExceeded
     } else {
-        // No endpoint, or an attempt that took too long with nothing left to try.
         Code::Unavailable
     };
+    let last = error.attempts().last().map(describe);
+    let cause = last.unwrap_or_else(|| cause.to_string());
     Status::new(code, format!("service {service}: {cause}{}", history(error)))
 }
 
@@ -61,17 +63,23 @@ fn history(error: &RetryError) -> String {
     let Some((_, before)) = error.attempts().split_last().filter(|(_, b)| !b.is_empty()) else {
         return String::new();
     };
-    let mut text = format!(" ({} attempts; before:", before.len() + 1);
+    let mut text = format!(" ({} attempts; before: ", before.len() + 1);
     for (i, attempt) in before.iter().take(SHOWN).enumerate() {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{} {}", if i == 0 { "" } else { ";" }, attempt.error);
-        let instance = attempt.instance.as_ref().filter(|_| attempt.error.is::<Rejected>());
-        if let Some(instance) = instance {
-            let _ = write!(text, " from {instance}");
-        }
+        text.push_str(if i == 0 { "" } else { "; " });
+        text.push_str(&describe(attempt));
     }
     text.push_str(if before.len() > SHOWN { "; …)" } else { ")" });
     text
+}
+
+/// An attempt's error with the instance that it came from, which a connection's own names already.
+fn describe(attempt: &Attempt) -> String {
+    match &attempt.instance {
+        Some(instance) if !attempt.error.is::<ConnectionError>() => {
+            format!("instance {instance}: {}", attempt.error)
+        }
+        _ => attempt.error.to_string(),
+    }
 }
 
 /// The head as it came. After several attempts the message also says how many and where the last

@@ -148,3 +148,73 @@ impl http_body::Body for Resumed {
         if self.frames.is_empty() { self.rest.size_hint() } else { SizeHint::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, StreamBody};
+    use tokio::sync::mpsc;
+    use tokio_stream::wrappers::ReceiverStream;
+
+    use super::*;
+
+    fn request(body: Body) -> http::Request<Body> {
+        http::Request::post("/S/M").header("x-mine", "1").body(body).unwrap()
+    }
+
+    async fn text(request: http::Request<Body>) -> Bytes {
+        request.into_body().collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_there_is_sent_as_often_as_needed() {
+        let whole = Body::new(Full::new(Bytes::from_static(b"hello")));
+        let replay = Replay::new(request(whole), None, 5).unwrap();
+        assert!(replay.is_whole());
+        for _ in 0..3 {
+            let request = replay.clone().request().unwrap();
+            assert_eq!(request.headers()["x-mine"], "1");
+            assert_eq!(text(request).await, "hello");
+        }
+        let empty = Replay::new(request(Body::empty()), None, 0).unwrap();
+        assert!(empty.is_whole());
+        assert!(empty.request().unwrap().into_body().is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_in_goes_out_once_unless_it_comes_back() {
+        let (tell, told) = mpsc::channel(8);
+        let frame = |text: &'static str| Ok(Frame::data(Bytes::from_static(text.as_bytes())));
+        tell.send(frame("one ")).await.unwrap();
+        tell.send(frame("two ")).await.unwrap();
+        let body = Body::new(StreamBody::new(ReceiverStream::<Result<_, Status>>::new(told)));
+        let replay = Replay::new(request(body), None, 1000).unwrap();
+        assert!(!replay.is_whole());
+
+        let unsent = replay.request().unwrap();
+        assert!(replay.request().is_none());
+        assert_eq!(replay.give_back(Some(unsent)), 0);
+        let sent = replay.clone().request().unwrap();
+        tell.send(frame("three")).await.unwrap();
+        drop(tell);
+        assert_eq!(text(sent).await, "one two three");
+        assert!(replay.request().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_not_kept_but_goes_out_whole() {
+        let frames =
+            (0..10).map(|_| Ok::<_, Status>(Frame::data(Bytes::from_static(b"ten bytes!"))));
+        let body = Body::new(StreamBody::new(tokio_stream::iter(frames)));
+        let replay = Replay::new(request(body), None, 25).unwrap();
+        assert!(!replay.is_whole());
+        assert_eq!(text(replay.request().unwrap()).await.len(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_fails_ends_the_call() {
+        let frames = [Err::<Frame<Bytes>, _>(Status::data_loss("gone"))];
+        let body = Body::new(StreamBody::new(tokio_stream::iter(frames)));
+        let status = Replay::new(request(body), None, 25).err().unwrap();
+        assert_eq!(status.code(), tonic::Code::DataLoss);
+    }
+}

@@ -61,7 +61,7 @@ impl ConnectionError {
         &self.status
     }
 
-    /// Whether the server certainly did not act on the request, so that sending it again is safe:
+    /// Whether the server certainly did not act on a whole request, so that sending it again is safe:
     /// it never left, or the server said so (REFUSED_STREAM, or GOAWAY with a lower stream id).
     pub fn is_unprocessed(&self) -> bool {
         self.fate != Fate::Unknown
@@ -100,7 +100,9 @@ impl std::error::Error for ConnectionError {
 }
 
 /// A remote GOAWAY reaches only streams above its last stream id (those below end with an I/O error
-/// if the connection goes first), so it proves that the server did not look at the request.
+/// if the connection goes first), so it proves that the server did not look at the request. There is
+/// one more case, when it comes just as the stream is opened: hyper then gives the stream up before
+/// it has written any of the body, so no message is there to be acted on.
 fn fate(error: &hyper::Error) -> Fate {
     match h2_error(error) {
         Some(h2) if h2.is_remote() && h2.is_go_away() => Fate::GoneAway,

@@ -14,8 +14,9 @@ use super::dial::{Dialer, Established, unavailable};
 use super::link::Link;
 use super::wire::Wire;
 
-/// A connection that stood this long and is lost is dialled again at once; one that did not waits
-/// its turn, so that a server which hangs up on everybody is not dialled in a loop.
+/// A connection that stood this long and is lost is dialled again at once, and the waits start over;
+/// one that did not waits its turn, so that a server which hangs up on everybody is not dialled in a
+/// loop.
 const STOOD: Duration = Duration::from_secs(1);
 
 /// Dials, holds, and dials again, whether or not there are calls; until the instance is removed or
@@ -71,6 +72,7 @@ impl Keeper {
                     let error = self.hold(established).await;
                     self.readiness.set_failed(error);
                     if since.elapsed() >= STOOD {
+                        self.backoff.reset();
                         continue;
                     }
                 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Backoff, Instance};
-use fleetward_grpc::{Channel, ConnectionConfig};
+use fleetward_core::Instance;
+use fleetward_grpc::Channel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
@@ -11,13 +11,6 @@ use tonic::Code;
 
 use crate::server::Server;
 use crate::support::*;
-
-fn quick() -> ConnectionConfig {
-    let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(100));
-    ConnectionConfig::default()
-        .with_connect_timeout(Duration::from_millis(300))
-        .with_backoff(backoff.unwrap())
-}
 
 #[tokio::test]
 async fn a_restarted_server_is_found_again_without_any_call() {

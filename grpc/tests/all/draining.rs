@@ -53,7 +53,7 @@ impl Load {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_removed_instance_finishes_its_stream_and_takes_no_new_call() {
     let servers = [Server::start().await, Server::start().await];
     let publisher = publisher(&servers);
@@ -77,7 +77,7 @@ async fn a_removed_instance_finishes_its_stream_and_takes_no_new_call() {
     until("its connection is closed", || servers[gone].connections() == 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn draining_has_an_end() {
     let server = Server::start().await;
     let publisher = publisher([&server]);
@@ -97,7 +97,7 @@ async fn draining_has_an_end() {
     until("its connection is closed", || server.connections() == 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_stream_outlives_the_channel() {
     let server = Server::start().await;
     let channel = builder([&server]).build();
@@ -111,7 +111,7 @@ async fn a_stream_outlives_the_channel() {
     until("its connection is closed", || server.connections() == 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn instances_come_and_go_under_load_without_a_failed_call() {
     let servers = [Server::start().await, Server::start().await, Server::start().await];
     let publisher = publisher(&servers);
@@ -130,7 +130,7 @@ async fn instances_come_and_go_under_load_without_a_failed_call() {
 }
 
 /// No policy: what GOAWAY turns away was never looked at.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn servers_going_away_under_load_cost_no_call() {
     let mut servers = vec![Server::start().await, Server::start().await, Server::start().await];
     let channel = builder(&servers).build();
@@ -148,7 +148,7 @@ async fn servers_going_away_under_load_cost_no_call() {
     load.none_failed().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_single_server_that_restarts_gracefully_costs_no_call() {
     let mut server = Server::start().await;
     let channel = builder([&server]).build();
@@ -165,7 +165,7 @@ async fn a_single_server_that_restarts_gracefully_costs_no_call() {
     load.none_failed().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn killed_servers_under_load_cost_no_call_with_a_retry_policy() {
     let mut servers = vec![Server::start().await, Server::start().await, Server::start().await];
     let channel = builder(&servers).retry(RetryPolicy::default()).build();

@@ -1,14 +1,22 @@
 //! The channel against real tonic servers.
 
-#![allow(missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, missing_docs)] // a test that panics has failed, as it should
 
 mod calls;
 mod connecting;
+mod connection;
 mod deadlines;
 mod draining;
-#[allow(clippy::all, clippy::pedantic, rust_2018_idioms, missing_debug_implementations)]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    rust_2018_idioms,
+    missing_debug_implementations,
+    unreachable_pub
+)]
 #[path = "generated/greet.rs"]
 mod greet;
+mod http2;
 mod retries;
 mod server;
 mod support;

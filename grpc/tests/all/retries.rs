@@ -69,6 +69,19 @@ async fn attempts_are_capped() {
 }
 
 #[tokio::test]
+async fn attempts_that_all_take_too_long_are_deadline_exceeded() {
+    let server = Server::start().await;
+    let policy = policy().with_per_attempt_timeout(Duration::from_millis(50));
+    let channel = builder([&server]).retry(policy).build();
+    ready(&channel, 1).await;
+    let status = morning(&channel, "sleep 5000").await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert_eq!(server.calls(), 3);
+    assert!(status.message().contains(&format!("instance {}: ", server.id())), "{status}");
+    assert!(status.message().contains("(3 attempts; before: "), "{status}");
+}
+
+#[tokio::test]
 async fn a_body_that_comes_in_over_time_is_sent_once() {
     let server = Server::start().await;
     server.seen.failing.store(1, Ordering::SeqCst);

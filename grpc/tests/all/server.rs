@@ -22,35 +22,35 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::greet::greet_server::{Greet, GreetServer};
 use crate::greet::{GreetRequest, GreetResponse};
 
-pub struct Server {
-    pub address: SocketAddr,
-    pub seen: Arc<Seen>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<Seen>,
     runtime: Option<Runtime>,
     shutdown: Option<oneshot::Sender<()>>,
 }
 
 /// What a server has seen.
 #[derive(Default)]
-pub struct Seen {
-    pub calls: AtomicUsize,
-    pub connections: AtomicUsize,
-    pub accepted: AtomicUsize,
+pub(crate) struct Seen {
+    pub(crate) calls: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) accepted: AtomicUsize,
     /// How many of the next calls fail with `UNAVAILABLE`.
-    pub failing: AtomicUsize,
+    pub(crate) failing: AtomicUsize,
     /// Handlers under way.
-    pub running: AtomicUsize,
+    pub(crate) running: AtomicUsize,
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap()).await
     }
 
-    pub async fn start_at(address: SocketAddr) -> Self {
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
         Self::start_with(address, tonic::transport::Server::builder()).await
     }
 
-    pub async fn start_with(address: SocketAddr, builder: tonic::transport::Server) -> Self {
+    pub(crate) async fn start_with(address: SocketAddr, builder: tonic::transport::Server) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -64,34 +64,34 @@ impl Server {
         Self { address, seen, runtime: Some(runtime), shutdown: Some(shutdown) }
     }
 
-    pub fn instance(&self) -> Instance {
+    pub(crate) fn instance(&self) -> Instance {
         Instance::new(self.address).unwrap()
     }
 
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.address.to_string()
     }
 
-    pub fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.seen.calls.load(Ordering::SeqCst)
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
     }
 
-    pub fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.seen.running.load(Ordering::SeqCst)
     }
 
     /// As SIGKILL: listener and connections are gone at once.
-    pub fn kill(mut self) -> SocketAddr {
+    pub(crate) fn kill(mut self) -> SocketAddr {
         self.runtime.take().unwrap().shutdown_background();
         self.address
     }
 
     /// As SIGTERM: GOAWAY, and the calls under way finish.
-    pub fn go_away(&mut self) {
+    pub(crate) fn go_away(&mut self) {
         let _ = self.shutdown.take().unwrap().send(());
     }
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fleetward_core::{Instance, Publisher};
-use fleetward_grpc::{Channel, ChannelBuilder};
+use fleetward_core::{Backoff, Instance, Publisher};
+use fleetward_grpc::{Channel, ChannelBuilder, ConnectionConfig};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
@@ -14,27 +14,37 @@ use crate::greet::greet_client::GreetClient;
 use crate::server::Server;
 
 /// Longer than anything may take that is to happen at all.
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-pub fn publisher<'a>(servers: impl IntoIterator<Item = &'a Server>) -> Publisher {
+pub(crate) fn publisher<'a>(servers: impl IntoIterator<Item = &'a Server>) -> Publisher {
     let publisher = Publisher::new("greeter");
     publisher.publish(servers.into_iter().map(Server::instance));
     publisher
 }
 
-pub fn builder<'a>(servers: impl IntoIterator<Item = &'a Server>) -> ChannelBuilder<Publisher> {
+pub(crate) fn builder<'a>(
+    servers: impl IntoIterator<Item = &'a Server>,
+) -> ChannelBuilder<Publisher> {
     Channel::builder(publisher(servers))
 }
 
+/// Notices soon that a server is down, and that it is back.
+pub(crate) fn quick() -> ConnectionConfig {
+    let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(100));
+    ConnectionConfig::default()
+        .with_connect_timeout(Duration::from_millis(300))
+        .with_backoff(backoff.unwrap())
+}
+
 /// Waits until exactly so many connections stand.
-pub async fn ready(channel: &Channel, n: usize) {
+pub(crate) async fn ready(channel: &Channel, n: usize) {
     let wait = channel.endpointer().wait_for(|set| set.ready().len() == n);
     if timeout(LONG, wait).await.is_err() {
         panic!("not {n} ready: {channel:?}");
     }
 }
 
-pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < LONG, "it never came to pass that {what}");
@@ -42,25 +52,25 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-pub fn named(name: impl Into<String>) -> GreetRequest {
+pub(crate) fn named(name: impl Into<String>) -> GreetRequest {
     GreetRequest { name: name.into() }
 }
 
-pub async fn morning(channel: &Channel, name: &str) -> Result<String, Status> {
+pub(crate) async fn morning(channel: &Channel, name: &str) -> Result<String, Status> {
     let response = GreetClient::new(channel.clone()).morning(named(name)).await?;
     Ok(response.into_inner().message)
 }
 
 /// Who answered.
-pub async fn who(channel: &Channel) -> Result<String, Status> {
+pub(crate) async fn who(channel: &Channel) -> Result<String, Status> {
     Ok(morning(channel, "you").await?.split_once(' ').unwrap().0.to_owned())
 }
 
 /// An address where nobody listens.
-pub async fn dead_address() -> SocketAddr {
+pub(crate) async fn dead_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
-pub async fn dead_instance() -> Instance {
+pub(crate) async fn dead_instance() -> Instance {
     Instance::new(dead_address().await).unwrap()
 }
