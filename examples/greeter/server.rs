@@ -65,13 +65,15 @@ pub(crate) async fn serve(
     registration: Registration,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let (_, health) = tonic_health::server::health_reporter();
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<GreetServer<Greeter>>().await;
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let server = Server::builder()
         .add_service(health)
         .add_service(GreetServer::new(Greeter { from: bound.to_string() }))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener), async {
             stop.await;
+            reporter.set_not_serving::<GreetServer<Greeter>>().await;
             if let Err(error) = registration.deregister().await {
                 eprintln!("could not deregister ({error}); the registration ends with its TTL");
             }

@@ -6,6 +6,8 @@ mod connect;
 mod generated;
 #[cfg(all(unix, feature = "grpc", feature = "etcd"))]
 mod greeter_on_etcd;
+#[cfg(all(unix, feature = "grpc", feature = "etcd"))]
+mod health;
 mod observability;
 #[cfg(all(unix, feature = "grpc", feature = "etcd"))]
 mod programs;
