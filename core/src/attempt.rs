@@ -4,7 +4,8 @@
 //! The retry layer and the balancer do not know each other's types, and the caller may have put
 //! other layers between them, so the two meet in a task-local that is set while the attempt's
 //! future is polled. It costs no allocation. A layer that moves the call to another task (tower's
-//! `Buffer`) cuts the line; then only the exclusion is lost.
+//! `Buffer`) cuts the line; then only the exclusion is lost. The line ends at the endpoint: what an
+//! instance's service calls in turn is no attempt of this call, so it runs [`hidden`].
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -55,8 +56,13 @@ pub(crate) fn is_tried(instance: &InstanceId) -> bool {
     ATTEMPT.try_with(|context| context.borrow().tried.contains(instance)).unwrap_or(false)
 }
 
-/// Notes where this attempt went.
-pub(crate) fn picked(instance: &InstanceId) {
+/// Notes where this attempt went, or that it found no endpoint.
+pub(crate) fn picked(instance: Option<&InstanceId>) {
     // Outside any retry there is nobody to tell.
-    let _ = ATTEMPT.try_with(|context| context.borrow_mut().picked = Some(instance.clone()));
+    let _ = ATTEMPT.try_with(|context| context.borrow_mut().picked = instance.cloned());
+}
+
+/// Runs `f` as if outside any retry.
+pub(crate) fn hidden<T>(f: impl FnOnce() -> T) -> T {
+    ATTEMPT.sync_scope(RefCell::default(), f)
 }

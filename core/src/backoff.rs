@@ -38,13 +38,17 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// The longest wait there is.
+    pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
     /// Grows from `initial` to `max`.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if `initial` is zero or above `max`.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if `initial` is zero or above `max`, or
+    /// `max` above [`LONGEST`](Self::LONGEST).
     pub fn new(initial: Duration, max: Duration) -> Result<Self, Error> {
-        if initial.is_zero() || initial > max {
-            return Err(Error::invalid_input("a backoff needs 0 < initial <= max"));
+        if initial.is_zero() || initial > max || max > Self::LONGEST {
+            return Err(Error::invalid_input("a backoff needs 0 < initial <= max <= 1 day"));
         }
         Ok(Self { initial, max, ..Self::default() })
     }
@@ -150,6 +154,7 @@ mod tests {
     fn bad_settings_are_errors() {
         assert!(Backoff::new(Duration::ZERO, Duration::from_secs(1)).is_err());
         assert!(Backoff::new(Duration::from_secs(2), Duration::from_secs(1)).is_err());
+        assert!(Backoff::new(Duration::from_secs(1), Duration::MAX).is_err());
         assert!(Backoff::default().with_multiplier(f64::NAN).is_err());
         assert_eq!(Backoff::default().step(u32::MAX), Duration::from_secs(10));
     }

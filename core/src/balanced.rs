@@ -93,8 +93,10 @@ impl<S: Clone> Balanced<S> {
     pub fn pick<Req: 'static>(&self, request: &Req) -> Option<Picked<S>> {
         let set = self.endpointer.load();
         let context = PickContext::new().with_request(request).with_attempt(attempt::number());
-        let position = pick_untried(&*self.balancer, set.ready(), &context)?;
-        picked_at(&set, position)
+        let position = pick_untried(&*self.balancer, set.ready(), &context);
+        let picked = position.and_then(|position| picked_at(&set, position));
+        attempt::picked(picked.as_ref().map(|picked| picked.instance.id()));
+        picked
     }
 }
 
@@ -112,7 +114,6 @@ pub struct Picked<S> {
 fn picked_at<S: Clone>(set: &EndpointSet<S>, position: usize) -> Option<Picked<S>> {
     let member = set.ready().get(position)?;
     let service = set.service(position)?.clone();
-    attempt::picked(member.instance().id());
     Some(Picked { service, instance: member.instance().clone(), in_flight: member.begin() })
 }
 
@@ -195,7 +196,8 @@ where
 struct Waiting<S, Req> {
     balanced: Balanced<S>,
     request: Req,
-    until: Instant,
+    /// Nothing if it lies beyond the clock's range.
+    until: Option<Instant>,
     /// Ends with whether some endpoint was ready before `until`. It does not hold the request,
     /// which need not be `Sync`.
     ready: BoxFuture<'static, bool>,
@@ -203,12 +205,14 @@ struct Waiting<S, Req> {
 
 impl<S: Clone + Send + Sync + 'static, Req: 'static> Waiting<S, Req> {
     fn new(balanced: Balanced<S>, request: Req) -> Self {
-        let most = match balanced.wait {
-            WaitForReady::FailFast => Duration::ZERO,
-            WaitForReady::AtMost(most) => most,
+        let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait {
+            // Without a timer: even one that is over takes until the clock's next tick.
+            WaitForReady::FailFast => (None, Box::pin(std::future::ready(false))),
+            WaitForReady::AtMost(most) => {
+                let until = Instant::now().checked_add(most);
+                (until, some_ready(balanced.endpointer.clone(), until))
+            }
         };
-        let until = Instant::now() + most;
-        let ready = some_ready(balanced.endpointer.clone(), until);
         Self { balanced, request, until, ready }
     }
 
@@ -238,11 +242,17 @@ impl<S: Clone + Send + Sync + 'static, Req: 'static> Waiting<S, Req> {
 
 fn some_ready<S: Clone + Send + Sync + 'static>(
     endpointer: Endpointer<S>,
-    until: Instant,
+    until: Option<Instant>,
 ) -> BoxFuture<'static, bool> {
     Box::pin(async move {
         let ready = endpointer.wait_for(|set| !set.ready().is_empty());
-        tokio::time::timeout_at(until, ready).await.is_ok()
+        match until {
+            Some(until) => tokio::time::timeout_at(until, ready).await.is_ok(),
+            None => {
+                ready.await;
+                true
+            }
+        }
     })
 }
 
@@ -309,7 +319,7 @@ where
                     }
                 }
                 StateProj::Driving { service, request, in_flight } => {
-                    match service.poll_ready(cx) {
+                    match attempt::hidden(|| service.poll_ready(cx)) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                         Poll::Ready(Ok(())) => {}
@@ -319,10 +329,11 @@ where
                         // Both are there until this state is left, a few lines down.
                         return Poll::Pending;
                     };
-                    State::Calling { response: service.call(request), in_flight }
+                    let response = attempt::hidden(|| service.call(request));
+                    State::Calling { response, in_flight }
                 }
                 StateProj::Calling { response, .. } => {
-                    return response.poll(cx).map_err(Into::into);
+                    return attempt::hidden(|| response.poll(cx)).map_err(Into::into);
                 }
             };
             state.set(next);

@@ -86,7 +86,6 @@ impl Index<usize> for ReadySet<'_> {
 }
 
 /// What a balancer may know of the call.
-#[non_exhaustive]
 #[derive(Clone, Copy, Default)]
 pub struct PickContext<'a> {
     request: Option<&'a dyn Any>,

@@ -60,7 +60,7 @@ impl Readiness {
 
     /// For a service that is used without an endpointer: ready, never removed, nobody listens.
     pub fn detached(instance: &Instance) -> Self {
-        let state = EndpointState::new("".into(), instance, Arc::new(Notify::new()));
+        let state = EndpointState::new("".into(), instance, None);
         Self { state: Arc::new(state) }
     }
 
@@ -87,12 +87,16 @@ pub(crate) struct EndpointState {
     in_flight: AtomicUsize,
     last_error: Mutex<Option<Error>>,
     removed: CancellationToken,
-    /// Wakes the endpointer, which then publishes a new ready set.
-    changed: Arc<Notify>,
+    /// Wakes the endpointer, if there is one, which then publishes a new ready set.
+    changed: Option<Arc<Notify>>,
 }
 
 impl EndpointState {
-    pub(crate) fn new(service: Arc<str>, instance: &Instance, changed: Arc<Notify>) -> Self {
+    pub(crate) fn new(
+        service: Arc<str>,
+        instance: &Instance,
+        changed: Option<Arc<Notify>>,
+    ) -> Self {
         Self {
             service,
             instance: instance.id().clone(),
@@ -126,15 +130,11 @@ impl EndpointState {
         if to != Connectivity::Connecting {
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error.clone();
         }
-        if self.connectivity.swap(to as u8, Ordering::AcqRel) == to as u8 || self.is_detached() {
-            return;
+        let same = self.connectivity.swap(to as u8, Ordering::AcqRel) == to as u8;
+        if let Some(changed) = self.changed.as_ref().filter(|_| !same) {
+            telemetry::connectivity(&self.service, &self.instance, to, error.as_ref());
+            changed.notify_one();
         }
-        telemetry::connectivity(&self.service, &self.instance, to, error.as_ref());
-        self.changed.notify_one();
-    }
-
-    fn is_detached(&self) -> bool {
-        self.service.is_empty()
     }
 }
 

@@ -5,7 +5,7 @@
 //! ([`Error::is_permanent`]), so that no caller keeps a list of causes.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 /// A boxed error, as tower's middleware uses it.
@@ -37,6 +37,9 @@ pub enum ErrorKind {
     Timeout,
     /// The watch cannot go on from where it was: list again.
     CursorLost,
+    /// The registry said something that the [`EmptySetPolicy`](crate::EmptySetPolicy) does not
+    /// believe yet. Unlike every other reason of staleness, it means that the registry answers.
+    Implausible,
     /// There is no endpoint to send a call to.
     NoEndpoints,
     /// The other side of a handle is gone.
@@ -59,6 +62,7 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Timeout => "timed out",
             Self::CursorLost => "cursor lost",
+            Self::Implausible => "implausible",
             Self::NoEndpoints => "no endpoints",
             Self::Closed => "closed",
             Self::Other => "failed",
@@ -139,8 +143,7 @@ impl Error {
     /// replaced.
     #[must_use]
     pub fn with_context(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        // Registry strings are hostile: no control character reaches a log through an error.
-        let value = value.to_string().escape_debug().to_string();
+        let value = OneLine(&value.to_string()).to_string();
         let context = &mut self.inner.context;
         match context.iter_mut().find(|(known, _)| *known == key) {
             Some((_, old)) => *old = value,
@@ -202,7 +205,7 @@ impl fmt::Display for Error {
         if let Some(operation) = inner.operation {
             write!(f, "{operation}: ")?;
         }
-        write!(f, "{}: {}", inner.kind, inner.message)?;
+        write!(f, "{}: {}", inner.kind, OneLine(&inner.message))?;
         for (i, (key, value)) in inner.context.iter().enumerate() {
             write!(f, "{}{key}={value}", if i == 0 { " (" } else { ", " })?;
         }
@@ -210,6 +213,19 @@ impl fmt::Display for Error {
             f.write_str(")")?;
         }
         Ok(())
+    }
+}
+
+/// Registry strings are hostile: no control character reaches a log through an error. Quotes and
+/// backslashes stay, so that the text of an error within an error is not escaped twice.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '\'' | '"' | '\\' => f.write_char(c),
+            _ => write!(f, "{}", c.escape_debug()),
+        })
     }
 }
 
@@ -236,5 +252,21 @@ impl std::error::Error for Error {
 impl From<std::convert::Infallible> for Error {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_text_cannot_break_the_one_line() {
+        let inner = Error::new(ErrorKind::Other, "can't\nlevel=info \u{1b}[2Jforged")
+            .with_context("key", "a\r\n\"b\"");
+        let error = Error::invalid_data(inner.to_string()).with_context("cause", &inner);
+        for text in [inner.to_string(), error.to_string()] {
+            assert!(!text.chars().any(char::is_control), "{text:?}");
+            assert!(text.contains(r"can't\nlevel") && text.contains(r#"a\r\n"b""#), "{text}");
+        }
     }
 }

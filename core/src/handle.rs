@@ -133,8 +133,10 @@ impl RegistryHandle {
         // Held while the reflector is started, which never waits, so that two who ask at once
         // share one. Nothing in here leaves the map half changed, so a poisoned lock is whole.
         let mut reflectors = self.shared.reflectors.lock().unwrap_or_else(PoisonError::into_inner);
-        let reflector = match reflectors.get(&name).and_then(WeakReflector::upgrade) {
+        let known = reflectors.get(&name).and_then(WeakReflector::upgrade);
+        let reflector = match known.filter(Reflector::is_running) {
             Some(reflector) => reflector,
+            // Also where one is left whose runtime has ended, or whose source has panicked.
             None => {
                 let config = self.shared.reflector_config.clone();
                 let reflector = source.reflect(name.clone(), config)?;

@@ -107,6 +107,16 @@ async fn an_older_lease_neither_renews_nor_removes_its_successors_entry() {
     assert!(keys(&registry).await.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn registered_twice_in_one_moment_it_still_ends_with_its_time_to_live() {
+    let registry = MemoryRegistry::new();
+    for _ in 0..2 {
+        registry.register(&greeter(), &instance("10.0.0.1:1"), TTL).await.unwrap();
+    }
+    tokio::time::advance(TTL).await;
+    assert!(keys(&registry).await.is_empty());
+}
+
 #[tokio::test]
 async fn a_shared_registry_is_one_by_name_and_gone_with_its_last_holder() {
     let one = MemoryRegistry::shared("one");

@@ -128,7 +128,8 @@ impl EndpointerBuilder {
     /// Gives the endpoints up when the registry has been in error for `timeout`: they are removed,
     /// and calls fail with the first error. By default the last known endpoints serve for ever.
     ///
-    /// Later errors move neither the deadline nor the error; a good snapshot clears both.
+    /// A set that the [empty-set policy](crate::EmptySetPolicy) holds is no error, for the registry
+    /// answers. Later errors move neither the deadline nor the error; a good snapshot clears both.
     pub fn invalidate_on_error(mut self, timeout: Duration) -> Self {
         self.invalidate_on_error = Some(timeout);
         self

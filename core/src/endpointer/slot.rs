@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio_util::time::delay_queue::Key;
 
 use super::set::Endpoint;
 use crate::endpoint::EndpointState;
@@ -16,6 +17,8 @@ pub(super) struct Slot<S> {
     service: Option<S>,
     /// Tells the results of this slot's factory from those of an earlier one of the same id.
     pub(super) generation: u64,
+    /// Its place among the factories that wait for their next try.
+    pub(super) later: Option<Key>,
     backoff: BackoffState,
     error: Option<Error>,
 }
@@ -29,9 +32,9 @@ impl<S: Clone> Slot<S> {
         backoff: Backoff,
         rng: fastrand::Rng,
     ) -> Self {
-        let state = Arc::new(EndpointState::new(service, &instance, changed));
+        let state = Arc::new(EndpointState::new(service, &instance, Some(changed)));
         let backoff = BackoffState::new(backoff, rng);
-        Self { instance, state, service: None, generation, backoff, error: None }
+        Self { instance, state, service: None, generation, later: None, backoff, error: None }
     }
 
     pub(super) fn instance(&self) -> &Arc<Instance> {

@@ -6,13 +6,22 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::time::DelayQueue;
 
 use super::set::EndpointSet;
 use super::slot::Slot;
 use super::{EndpointerBuilder, Shared};
-use crate::{Error, ErrorKind, Factory, Freshness, InstanceId, Snapshot, Subscription, telemetry};
+use crate::{
+    Error, ErrorKind, Factory, Freshness, Instance, InstanceId, Snapshot, Subscription, telemetry,
+};
+
+/// A set costs a copy of all endpoints. What is there already goes into one, up to so many events.
+const MAX_BATCH: usize = 10_000;
+
+/// After a set that took some time to make, the next one waits for so many times as long: a
+/// hundred thousand endpoints that come up one after the other do not keep a core busy.
+const PAUSE: u32 = 4;
 
 /// Which run of which factory.
 type Ticket = (InstanceId, u64);
@@ -23,6 +32,8 @@ pub(super) struct Worker<S, F> {
     factory: Arc<F>,
     shared: Arc<Shared<S>>,
     slots: BTreeMap<InstanceId, Slot<S>>,
+    /// The instances that the slots were last brought in step with.
+    seen: Arc<[Arc<Instance>]>,
     /// Factories that wait for a place, run, and wait for their next try. Each slot without a
     /// service stands in exactly one of the three.
     queue: VecDeque<Ticket>,
@@ -67,6 +78,7 @@ where
             factory,
             shared,
             slots: BTreeMap::new(),
+            seen: Arc::from([]),
             queue: VecDeque::new(),
             running: JoinSet::new(),
             tickets: std::collections::HashMap::new(),
@@ -86,23 +98,31 @@ where
         self.apply(&current);
         self.publish();
         let mut open = true;
+        // Set while events wait to be published.
+        let mut due = None;
+        let mut not_before = Instant::now();
         loop {
-            let mut event = self.next(open).await;
-            // Everything that is there already goes into one new set: a set costs a copy of all
-            // endpoints, a thousand connections that come up together need not cost a thousand.
+            let mut event = match due {
+                None => Some(self.next(open).await),
+                Some(due) => timeout_at(due, self.next(open)).await.ok(),
+            };
             let mut batch = 0;
-            loop {
-                match event {
+            while let Some(taken) = event {
+                match taken {
                     Event::Closed => open = false,
                     event => self.handle(event),
                 }
                 batch += 1;
-                match self.next(open).now_or_never() {
-                    Some(next) if batch < 10_000 => event = next,
-                    _ => break,
-                }
+                // Not asked beyond the batch: what it gives is taken.
+                event = if batch < MAX_BATCH { self.next(open).now_or_never() } else { None };
             }
-            self.publish();
+            let now = Instant::now();
+            due = (now < not_before).then_some(not_before);
+            if due.is_none() {
+                self.publish();
+                let done = Instant::now();
+                not_before = done + (done - now) * PAUSE;
+            }
         }
     }
 
@@ -148,7 +168,12 @@ where
         match event {
             Event::Snapshot(snapshot) => self.apply(&snapshot),
             Event::Made(ticket, result) => self.made(ticket, result),
-            Event::Retry(ticket) => self.queue.push_back(ticket),
+            Event::Retry(ticket) => {
+                if let Some(slot) = self.slots.get_mut(&ticket.0) {
+                    slot.later = None;
+                }
+                self.queue.push_back(ticket);
+            }
             Event::Invalid => self.invalidate(),
             Event::Connectivity | Event::Closed => {}
         }
@@ -158,12 +183,14 @@ where
     fn apply(&mut self, snapshot: &Snapshot) {
         self.freshness = snapshot.freshness.clone();
         match &snapshot.freshness {
-            Freshness::Stale { error, .. } => {
+            Freshness::Stale { error, .. } if error.kind() != ErrorKind::Implausible => {
                 if let Some(timeout) = self.config.invalidate_on_error
                     && self.invalid_at.is_none()
                     && self.invalidated.is_none()
                 {
-                    self.invalid_at = Some((Instant::now() + timeout, error.clone()));
+                    // A sum beyond the clock's range is never.
+                    let at = Instant::now().checked_add(timeout);
+                    self.invalid_at = at.map(|at| (at, error.clone()));
                 }
                 if self.invalidated.is_some() {
                     return;
@@ -174,17 +201,39 @@ where
                 self.invalidated = None;
             }
         }
-        self.slots.retain(|id, _| snapshot.get(id).is_some());
+        // Both are sorted by id, and mostly hold the same allocations.
+        let seen = std::mem::replace(&mut self.seen, snapshot.instances.clone());
+        let mut seen = seen.iter().peekable();
         for instance in snapshot.instances.iter() {
+            if seen.next_if(|seen| Arc::ptr_eq(seen, instance)).is_some() {
+                continue;
+            }
+            while let Some(gone) = seen.next_if(|seen| seen.id() < instance.id()) {
+                self.remove(gone.id());
+            }
+            seen.next_if(|seen| seen.id() == instance.id());
             let known = self.slots.get_mut(instance.id());
             if !known.is_some_and(|slot| slot.update(instance)) {
+                self.remove(instance.id());
                 self.add(instance.clone());
             }
+        }
+        seen.for_each(|gone| self.remove(gone.id()));
+        // Tickets of what is gone are thrown away when their turn comes, or when they are many.
+        if self.queue.len() > 2 * self.slots.len() {
+            let slots = &self.slots;
+            self.queue.retain(|(id, run)| slots.get(id).is_some_and(|s| s.generation == *run));
         }
         self.start_factories();
     }
 
-    fn add(&mut self, instance: Arc<crate::Instance>) {
+    fn remove(&mut self, id: &InstanceId) {
+        if let Some(key) = self.slots.remove(id).and_then(|slot| slot.later) {
+            self.later.try_remove(&key);
+        }
+    }
+
+    fn add(&mut self, instance: Arc<Instance>) {
         self.generation += 1;
         let id = instance.id().clone();
         let slot = Slot::new(
@@ -233,7 +282,7 @@ where
             Err(error) => {
                 telemetry::factory_failed(&self.shared.service, &ticket.0, &error);
                 let delay = slot.failed(error);
-                self.later.insert(ticket, delay);
+                slot.later = Some(self.later.insert(ticket, delay));
             }
         }
     }
@@ -241,6 +290,7 @@ where
     fn invalidate(&mut self) {
         if let Some((_, error)) = self.invalid_at.take() {
             self.slots.clear();
+            self.seen = Arc::from([]);
             self.later.clear();
             self.invalidated = Some(error);
         }
@@ -256,5 +306,41 @@ where
         telemetry::endpoints(&self.shared.service, ready.len(), self.slots.len());
         let freshness = self.freshness.clone();
         self.shared.publish(EndpointSet::new(ready, self.slots.len(), freshness, error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arc_swap::ArcSwap;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{Instancer, Publisher};
+
+    #[tokio::test(start_paused = true)]
+    async fn tickets_of_removed_instances_do_not_pile_up() {
+        let list = Publisher::new("s");
+        let shared = Shared {
+            service: "s".into(),
+            set: ArcSwap::from_pointee(EndpointSet::pending()),
+            version: watch::Sender::new(0),
+        };
+        // The first instance stays and takes the only place.
+        let hangs = |_: Arc<Instance>| std::future::pending::<Result<(), Error>>();
+        let config = EndpointerBuilder::default().max_concurrent(1);
+        let subscription = list.subscribe();
+        let mut worker = Worker::new(config, subscription, Arc::new(hangs), Arc::new(shared));
+        for port in 1..=5000 {
+            let at = |port: u16| Instance::new(format!("10.0.0.1:{port}")).unwrap();
+            let addresses = [1, port, port + 1].map(at);
+            list.publish(addresses);
+            worker.apply(&list.current());
+            // As if the second one had had a place and failed.
+            let ticket = (at(port + 1).id().clone(), worker.generation);
+            worker.made(ticket, Err(Error::timeout("too long")));
+        }
+        assert_eq!(worker.slots.len(), 3);
+        assert!(worker.queue.len() < 100, "{}", worker.queue.len());
+        assert!(worker.later.len() <= 3, "{}", worker.later.len());
     }
 }

@@ -102,6 +102,10 @@ impl Reflector {
         self.running.publisher.service()
     }
 
+    pub(crate) fn is_running(&self) -> bool {
+        !self.running.task.is_finished()
+    }
+
     pub(crate) fn downgrade(&self) -> WeakReflector {
         WeakReflector(Arc::downgrade(&self.running))
     }

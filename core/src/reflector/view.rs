@@ -160,7 +160,7 @@ impl View {
                   again"
                 .to_owned(),
         };
-        Error::new(ErrorKind::Other, message)
+        Error::new(ErrorKind::Implausible, message)
             .with_operation("list")
             .with_context("service", &self.service)
             .with_context("held", self.table.held())

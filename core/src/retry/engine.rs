@@ -27,7 +27,7 @@ where
     S::Error: Into<BoxError>,
     P: RetryPolicy<Req>,
 {
-    let deadline = settings.timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = settings.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut rng = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
     let mut failed = Vec::new();
     let mut context = AttemptContext::default();
@@ -48,7 +48,7 @@ where
         };
         let error = Arc::<dyn std::error::Error + Send + Sync>::from(BoxError::from(error));
         let instance = context.picked.take();
-        context.tried.extend(instance.clone());
+        context.tried.extend(instance.clone().filter(|id| !context.tried.contains(id)));
         failed.push(Attempt::new(instance, error.clone(), started.elapsed()));
         let wait = match verdict {
             Verdict::Return => return Err(RetryError::new(failed, error)),
@@ -68,7 +68,8 @@ where
             _ => return Err(RetryError::new(failed, error)),
         };
         // A wait that the deadline would cut short ends the call now, with an error that says more.
-        let too_late = deadline.is_some_and(|deadline| Instant::now() + wait >= deadline);
+        let again = Instant::now().checked_add(wait);
+        let too_late = deadline.is_some_and(|end| again.is_none_or(|again| again >= end));
         let Some(copy) = copy.filter(|_| !too_late) else {
             return Err(RetryError::new(failed, error));
         };
@@ -113,7 +114,7 @@ where
     S::Error: Into<BoxError>,
 {
     let now = Instant::now();
-    let attempt_ends = limits.per_attempt.map(|most| now + most);
+    let attempt_ends = limits.per_attempt.and_then(|most| now.checked_add(most));
     let ends = [limits.deadline, attempt_ends].into_iter().flatten().min();
     let mut call = pin!(attempt::scope(std::mem::take(context), async move {
         poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;

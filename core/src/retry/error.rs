@@ -57,7 +57,7 @@ impl RetryError {
         &*self.cause
     }
 
-    /// Whether the overall deadline ended the call.
+    /// Whether a deadline ended the call: the overall one, or that of the last attempt.
     pub fn is_timeout(&self) -> bool {
         self.cause.downcast_ref::<Error>().is_some_and(Error::is_timeout)
     }

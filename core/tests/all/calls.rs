@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use fleetward_balancers::{Random, RoundRobin};
 use fleetward_core::{
-    Balanced, Endpointer, Error, ErrorKind, FixedInstancer, Member, PickContext, Publisher,
-    ReadySet, Retry, RetryError, Retrying, WaitForReady,
+    Balanced, Balancer, BoxError, Endpointer, Error, ErrorKind, FixedInstancer, Instance, Member,
+    PickContext, Publisher, ReadySet, Retry, RetryError, RetryPolicy, Retrying, Verdict,
+    WaitForReady,
 };
+use futures::future::BoxFuture;
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::support::{Probe, Probed, instance, instances, settle, until_ready};
 
@@ -200,4 +202,137 @@ async fn a_pick_through_the_whole_path_allocates_nothing() {
         }
     });
     assert_eq!(allocated.count_total, 0, "set, pick, clone of the service, in-flight guard");
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_without_end_never_panic() {
+    let (list, probe) = (Publisher::new("s"), Probe::default());
+    probe.fail_calls(A);
+    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let balanced = Balanced::new(endpointer, RoundRobin::starting_at(0))
+        .wait_for_ready(WaitForReady::AtMost(Duration::MAX));
+    let retry = Retry::new(2, Duration::MAX).per_attempt_timeout(Duration::MAX);
+    let call = tokio::spawn(retry.layer(balanced).oneshot(""));
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    list.publish(instances(&[A, B]));
+    assert_eq!(call.await.unwrap().unwrap(), B);
+}
+
+/// Says the same to every failure.
+struct Always(fn() -> Verdict);
+
+impl RetryPolicy<()> for Always {
+    fn copy(&self, (): &()) -> Option<()> {
+        Some(())
+    }
+
+    fn judge(&self, _: u32, _: &BoxError) -> Verdict {
+        (self.0)()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_without_end_that_the_server_asks_for_never_panics() {
+    let service = service_fn(|(): ()| async { Err::<(), _>("come back never") });
+    let retry = Retry::with_policy(Always(|| Verdict::RetryAfter(Duration::MAX)));
+    let error = retry.timeout(Duration::from_secs(1)).layer(service).oneshot(()).await.unwrap_err();
+    assert_eq!(error.final_error().to_string(), "come back never");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_left_is_tried_again_at_once_uncounted_and_not_for_ever() {
+    let service = service_fn(|(): ()| async { Err::<(), _>("not sent") });
+    let retry = Retry::with_policy(Always(|| Verdict::Transparent)).max_attempts(1);
+    let started = Instant::now();
+    let error = retry.layer(service).oneshot(()).await.unwrap_err();
+    assert_eq!((error.attempts().len(), started.elapsed()), (6, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_backoff_begins_with_its_first_step() {
+    let service = service_fn(|(): ()| async { Err::<(), _>("fails") });
+    let steps = fleetward_core::Backoff::new(Duration::from_millis(10), Duration::from_secs(60));
+    let retry = Retry::new(2, Duration::from_secs(600)).seed(1);
+    let retry = retry.backoff(steps.unwrap().with_multiplier(100.0).unwrap());
+    let started = Instant::now();
+    assert!(retry.layer(service).oneshot(()).await.is_err());
+    assert!(started.elapsed() <= Duration::from_millis(11), "{:?}", started.elapsed());
+}
+
+/// What an instance calls while it works on a request is no attempt of the caller's.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_an_instance_makes_is_not_taken_for_an_attempt_of_its_caller() {
+    const INNER: &str = "10.0.0.9:80";
+    let inner = Probe::default();
+    let inner_list = FixedInstancer::new("inner", instances(&[A, INNER]));
+    let inner_endpointer = Endpointer::new(inner_list, inner.factory());
+    until_ready(&inner_endpointer, &[A, INNER]).await;
+    // Always takes the first, so that an exclusion would show.
+    let nested = Balanced::new(inner_endpointer, First);
+
+    let factory = move |instance: Arc<Instance>| {
+        let nested = nested.clone();
+        async move {
+            Ok::<_, Error>(service_fn(move |(): ()| {
+                let (nested, instance) = (nested.clone(), instance.clone());
+                async move {
+                    let answer = call(nested).await?;
+                    if instance.address().to_string() == A {
+                        return Err(BoxError::from(format!("{A} fails after {answer}")));
+                    }
+                    Ok(answer)
+                }
+            }))
+        }
+    };
+    let endpointer = Endpointer::new(FixedInstancer::new("outer", instances(&[A, B])), factory);
+    until_ready(&endpointer, &[A, B]).await;
+    let balanced = Balanced::new(endpointer, First);
+    let answer = Retry::new(2, Duration::from_secs(5)).layer(balanced.clone()).oneshot(()).await;
+    assert_eq!(answer.unwrap(), A, "the second attempt goes to B, whose own call goes to A");
+    let error = Retry::new(1, Duration::from_secs(5)).layer(balanced).oneshot(()).await;
+    assert_eq!(error.unwrap_err().attempts()[0].instance.as_ref().unwrap().as_str(), A);
+    assert_eq!(inner.calls(INNER), 0);
+}
+
+/// Boxed, for the compiler does not see that `&'static str` is the only request here.
+fn call(balanced: Balanced<Probed>) -> BoxFuture<'static, Result<String, BoxError>> {
+    Box::pin(balanced.oneshot(""))
+}
+
+#[derive(Debug)]
+struct First;
+
+impl Balancer for First {
+    fn pick(&self, _: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
+        Some(0)
+    }
+}
+
+/// A layer above, say one that fetches a token, may pick an instance of another service first.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_finds_no_endpoint_names_no_instance() {
+    let tokens =
+        Endpointer::new(FixedInstancer::new("tokens", instances(&[A])), Probe::default().factory());
+    until_ready(&tokens, &[A]).await;
+    let tokens = Balanced::new(tokens, First);
+    let empty = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
+    let empty = Balanced::new(empty, First).wait_for_ready(WaitForReady::FailFast);
+    let service = service_fn(move |(): ()| {
+        let (tokens, empty) = (tokens.clone(), empty.clone());
+        async move {
+            call(tokens).await?;
+            call(empty).await
+        }
+    });
+    let error = Retry::new(1, Duration::from_secs(5)).layer(service).oneshot(()).await;
+    assert_eq!(error.unwrap_err().attempts()[0].instance, None);
+}
+
+#[tokio::test]
+async fn failing_fast_does_not_wait_for_the_clock_to_tick() {
+    let endpointer = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
+    let balanced = Balanced::new(endpointer, First).wait_for_ready(WaitForReady::FailFast);
+    let outcome = futures::FutureExt::now_or_never(balanced.oneshot(""));
+    assert!(outcome.is_some_and(|outcome| outcome.is_err()), "it waited");
 }

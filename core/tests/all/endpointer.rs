@@ -151,6 +151,51 @@ async fn an_instance_removed_while_it_is_made_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_address_that_changes_while_the_factory_runs_counts_at_once_and_is_made_once() {
+    let named = |address: &str| instance(address).with_id("one").unwrap();
+    // While it runs, and in the moment in which it ends.
+    for after in [1, 2].map(Duration::from_secs) {
+        let (list, probe) = (Publisher::new("s"), Probe::default());
+        probe.slow_factory(A, Duration::from_secs(2));
+        probe.slow_factory(B, Duration::from_secs(3));
+        let endpointer = Endpointer::new(list.clone(), probe.factory());
+        list.publish([named(A)]);
+        tokio::time::sleep(after).await;
+        list.publish([named(B)]);
+        until_ready(&endpointer, &["one"]).await;
+        assert_eq!((probe.live(), probe.made(B)), (vec![B.to_owned()], 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_factory_of_a_removed_instance_makes_room_at_once() {
+    let (list, probe) = (Publisher::new("s"), Probe::default());
+    probe.slow_factory(A, Duration::from_secs(5));
+    let endpointer = Endpointer::builder().max_concurrent(1).build(list.clone(), probe.factory());
+    list.publish(instances(&[A, B]));
+    settle().await;
+    let started = tokio::time::Instant::now();
+    list.publish(instances(&[B]));
+    until_ready(&endpointer, &[B]).await;
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_set_in_time_calls_the_invalidation_off() {
+    let (list, probe) = (Publisher::new("s"), Probe::default());
+    let minute = Duration::from_secs(60);
+    let builder = Endpointer::builder().invalidate_on_error(minute);
+    let endpointer = builder.build(list.clone(), probe.factory());
+    list.publish(instances(&[A]));
+    until_ready(&endpointer, &[A]).await;
+    list.publish_stale(Error::new(ErrorKind::Unavailable, "down"));
+    tokio::time::sleep(minute / 2).await;
+    list.publish(instances(&[A]));
+    tokio::time::sleep(minute).await;
+    assert_eq!((ready(&endpointer).len(), probe.made(A)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_known_endpoints_serve_on_when_the_publisher_is_gone() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     list.publish(instances(&[A]));
@@ -159,4 +204,56 @@ async fn the_last_known_endpoints_serve_on_when_the_publisher_is_gone() {
     drop(list);
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(ready(&endpointer).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn invalidation_after_a_time_without_end_never_happens() {
+    let (list, probe) = (Publisher::new("s"), Probe::default());
+    list.publish(instances(&[A]));
+    let builder = Endpointer::builder().invalidate_on_error(Duration::MAX);
+    let endpointer = builder.build(list.clone(), probe.factory());
+    until_ready(&endpointer, &[A]).await;
+    list.publish_stale(Error::new(ErrorKind::Unavailable, "down"));
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    assert_eq!(ready(&endpointer).len(), 1);
+    list.publish(instances(&[A, B]));
+    until_ready(&endpointer, &[A, B]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_without_a_name_follows_connectivity_as_well() {
+    let (list, factory) = (Publisher::new(""), Connecting::default());
+    list.publish(instances(&[A]));
+    let endpointer = Endpointer::new(list.clone(), factory.clone());
+    endpointer.wait_for(|set| set.known() == 1).await;
+    settle().await;
+    factory.lines.lock().unwrap()[0].set_ready();
+    until_ready(&endpointer, &[A]).await;
+}
+
+/// Counts how often any of its kind is copied.
+struct Counted(Arc<AtomicUsize>);
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Self(self.0.clone())
+    }
+}
+
+/// A set costs a copy of every endpoint, so a set for each handful of endpoints that come up would
+/// be quadratic work.
+#[tokio::test]
+async fn endpoints_that_come_up_by_the_thousands_are_not_copied_for_each_handful() {
+    const N: usize = 20_000;
+    let copies = Arc::new(AtomicUsize::new(0));
+    let counter = copies.clone();
+    let factory = move |_: Arc<Instance>| {
+        let counted = Counted(counter.clone());
+        async move { Ok::<_, Error>(counted) }
+    };
+    let endpointer = Endpointer::new(FixedInstancer::new("s", addresses(N)), factory);
+    endpointer.wait_for(|set| set.ready().len() == N).await;
+    let each = copies.load(Ordering::Relaxed) / N;
+    assert!(each < 40, "each was copied {each} times");
 }

@@ -188,6 +188,22 @@ async fn a_service_is_followed_once_however_many_ask() {
     assert_eq!(source.lists(), 2);
 }
 
+#[test]
+fn a_view_whose_runtime_has_ended_is_not_given_out_again() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let source = FakeSource::of(&[A]);
+    let handle = RegistryHandle::discovery_only(Shared(source.clone()));
+    let first = runtime();
+    let _kept = first.block_on(async { handle.service("greeter").unwrap() });
+    drop(first);
+    runtime().block_on(async {
+        let mut subscription = handle.service("greeter").unwrap().subscribe();
+        let seen = subscription.wait_for(is_fresh);
+        let seen = timeout(Duration::from_secs(1), seen).await.expect("a dead view was given out");
+        assert_eq!(ids(&seen.unwrap()), [A]);
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_handle_that_only_reads_says_so_when_asked_to_register() {
     let source = FakeSource::of(&[A]);

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use fleetward_core::{EmptySetPolicy, Instancer, ReflectorConfig, Subscription};
+use fleetward_core::{
+    EmptySetPolicy, Endpointer, ErrorKind, Instancer, ReflectorConfig, Subscription,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::fake_source::{FakeSource, entries, ids, is_fresh, reflect, reflect_with};
+use crate::support::{Probe, ready, until_ready};
 
 const ALL: [&str; 5] = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80", "10.0.0.5:80"];
 const MINUTE: Duration = Duration::from_secs(60);
@@ -189,4 +192,25 @@ async fn what_is_held_stays_within_the_limit() {
         sleep(Duration::from_secs(1)).await;
         assert!(subscription.current().instances.len() <= 10);
     }
+}
+
+/// `invalidate_on_error` gives up on a registry that cannot be asked. One that was asked, and is
+/// doubted, is no reason to drop the instances that it has just confirmed.
+#[tokio::test(start_paused = true)]
+async fn what_is_held_does_not_count_as_an_error_of_the_registry() {
+    let source = FakeSource::of(&ALL);
+    let reflector = reflect_with(&source, policy(EmptySetPolicy::Hold));
+    let mut subscription = reflector.subscribe();
+    let builder = Endpointer::builder().invalidate_on_error(MINUTE / 6);
+    let endpointer = builder.build(reflector, Probe::default().factory());
+    until_ready(&endpointer, &ALL).await;
+    source.will_list(entries(&ALL[..2]));
+    source.end_watch();
+    let held = subscription.wait_for(|snapshot| snapshot.freshness.is_stale()).await.unwrap();
+    assert_eq!(held.freshness.error().unwrap().kind(), ErrorKind::Implausible);
+    sleep(MINUTE).await;
+    assert_eq!(ready(&endpointer).len(), 5);
+    source.go_down();
+    sleep(MINUTE).await;
+    assert!(ready(&endpointer).is_empty(), "an error counts even while some are held");
 }
