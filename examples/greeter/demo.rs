@@ -71,6 +71,7 @@ impl Server {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
             let bound = listener.local_addr()?;
             let registration = register(REGISTRY, &bound.to_string(), TTL).await?;
+            println!("{bound} serves and is registered in {REGISTRY}");
             tokio::spawn(serve(listener, bound, registration, std::future::pending()));
             Result::<_>::Ok(bound)
         });

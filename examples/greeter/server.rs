@@ -42,7 +42,13 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         format!("cannot listen on {}:{} ({error}); try another --port", args.host, args.port)
     })?;
     let bound = listener.local_addr()?;
-    let advertised = args.advertise.unwrap_or_else(|| bound.to_string());
+    let advertised = match args.advertise {
+        Some(advertised) => advertised,
+        None if bound.ip().is_unspecified() => {
+            return Err(format!("nobody can call {bound}; give the address that clients reach: --advertise 10.0.0.1:{}", bound.port()).into());
+        }
+        None => bound.to_string(),
+    };
     let registration = register(&args.registry, &advertised, *args.ttl).await?;
     println!("serving on {bound}, registered as {advertised}");
     serve(listener, bound, registration, signalled()).await?;

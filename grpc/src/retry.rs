@@ -1,5 +1,6 @@
 //! What a channel tries again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_core::Backoff;
@@ -31,8 +32,7 @@ use tonic::Code;
 #[non_exhaustive]
 pub struct RetryPolicy {
     max_attempts: u32,
-    /// One bit a code.
-    codes: u32,
+    codes: Arc<[Code]>,
     per_attempt_timeout: Option<Duration>,
     backoff: Backoff,
 }
@@ -42,7 +42,7 @@ impl Default for RetryPolicy {
         let backoff = Backoff::new(Duration::from_millis(25), Duration::from_secs(1));
         Self {
             max_attempts: 3,
-            codes: bit(Code::Unavailable),
+            codes: Arc::new([Code::Unavailable]),
             per_attempt_timeout: None,
             backoff: backoff.unwrap_or_default(),
         }
@@ -65,7 +65,7 @@ impl RetryPolicy {
     /// them has no effect.
     #[must_use]
     pub fn with_codes(mut self, codes: impl IntoIterator<Item = Code>) -> Self {
-        self.codes = codes.into_iter().fold(0, |bits, code| bits | bit(code));
+        self.codes = codes.into_iter().collect();
         self
     }
 
@@ -90,7 +90,7 @@ impl RetryPolicy {
     }
 
     pub(crate) fn retries(&self, code: Code) -> bool {
-        self.codes & bit(code) != 0
+        self.codes.contains(&code)
     }
 
     pub(crate) fn per_attempt_timeout(&self) -> Option<Duration> {
@@ -100,8 +100,4 @@ impl RetryPolicy {
     pub(crate) fn backoff(&self) -> &Backoff {
         &self.backoff
     }
-}
-
-fn bit(code: Code) -> u32 {
-    1 << (code as u32 & 31)
 }

@@ -75,7 +75,8 @@ pub struct EtcdConfig {
 
 impl EtcdConfig {
     /// The defaults, with these servers: `host:port`, or `http://host:port`, or
-    /// `https://host:port`, which switches TLS on. Several are members of one cluster.
+    /// `https://host:port`, which switches TLS on. The port is 2379 if none is given. Several are
+    /// members of one cluster.
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         Self {
             endpoints: endpoints.into_iter().map(Into::into).collect(),

@@ -6,6 +6,9 @@ use fleetward_core::{Backoff, Error};
 use http::HeaderValue;
 use http::uri::Authority;
 
+/// Thirty years: any longer, and the moment at which it ends may be none that a clock can show.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+
 /// What this crate calls itself to a server.
 const USER_AGENT: &str = concat!("fleetward-grpc/", env!("CARGO_PKG_VERSION"));
 
@@ -67,7 +70,7 @@ impl ConnectionConfig {
     /// preface together (default 3 s).
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.connect_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -115,14 +118,14 @@ impl ConnectionConfig {
     /// five minutes unless configured otherwise. Agree on it with who runs the server.
     #[must_use]
     pub fn with_http2_keep_alive_interval(mut self, interval: Duration) -> Self {
-        self.keep_alive_interval = Some(interval.max(Duration::from_secs(1)));
+        self.keep_alive_interval = Some(interval.clamp(Duration::from_secs(1), FOREVER));
         self
     }
 
     /// Sets how long a ping's answer may take before the connection counts as lost (default 20 s).
     #[must_use]
     pub fn with_keep_alive_timeout(mut self, timeout: Duration) -> Self {
-        self.keep_alive_timeout = timeout;
+        self.keep_alive_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -169,7 +172,8 @@ impl ConnectionConfig {
         Ok(self)
     }
 
-    /// Puts `product` in front of this crate's own name in the `user-agent` header.
+    /// Puts `product` in front of this crate's own name in the `user-agent` header, behind what a
+    /// request has there itself.
     ///
     /// # Errors
     /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) if it cannot stand in a header.

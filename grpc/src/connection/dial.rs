@@ -17,6 +17,11 @@ use super::error::describe;
 use super::preface::Preface;
 use super::wire::Wire;
 
+/// How many calls that were dropped within the last second a connection remembers (h2: 50). What a
+/// server still sends for one of these is ignored; for one that is forgotten it counts as the
+/// server's error, and the 1024th such error ends the connection, with every call on it.
+const REMEMBERED_RESETS: usize = 10_000;
+
 /// Makes connections, so many at once.
 pub(super) struct Dialer {
     pub(super) config: ConnectionConfig,
@@ -127,7 +132,8 @@ impl Dialer {
             .max_frame_size(config.max_frame_size)
             .keep_alive_interval(config.keep_alive_interval)
             .keep_alive_timeout(config.keep_alive_timeout)
-            .keep_alive_while_idle(config.keep_alive_while_idle);
+            .keep_alive_while_idle(config.keep_alive_while_idle)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS);
         let (sender, connection) = builder
             .handshake::<_, Body>(TokioIo::new(io))
             .await

@@ -86,7 +86,13 @@ impl Inner {
         // All three parts are there, so this cannot fail.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.version_mut() = http::Version::HTTP_2;
-        request.headers_mut().insert(header::USER_AGENT, self.user_agent.clone());
+        let ours = self.user_agent.clone();
+        if let Some(given) = request.headers_mut().insert(header::USER_AGENT, ours) {
+            let both = [given.as_bytes(), b" ", self.user_agent.as_bytes()].concat();
+            if let Ok(both) = HeaderValue::from_bytes(&both) {
+                request.headers_mut().insert(header::USER_AGENT, both);
+            }
+        }
         if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
             deadline.write(request.headers_mut());
         }
@@ -109,6 +115,7 @@ impl Service<http::Request<Body>> for Connection {
             return Box::pin(std::future::ready(Err(error)));
         };
         let uri = request.uri().clone();
+        let agent = request.headers().get(header::USER_AGENT).cloned();
         self.inner.complete(&mut request);
         let response = sender.try_send_request(request);
         Box::pin(async move {
@@ -123,6 +130,10 @@ impl Service<http::Request<Body>> for Connection {
                     Some(mut request) => {
                         // As it came, fit for another instance.
                         *request.uri_mut() = uri;
+                        request.headers_mut().remove(header::USER_AGENT);
+                        request
+                            .headers_mut()
+                            .extend(agent.map(|agent| (header::USER_AGENT, agent)));
                         ConnectionError::unsent(instance, request, Some(error.into_error()))
                     }
                     None => ConnectionError::failed(instance, error.into_error()),

@@ -105,6 +105,16 @@ async fn requests_carry_a_user_agent_and_trailers() {
 }
 
 #[tokio::test]
+async fn a_callers_own_user_agent_stays_in_front() {
+    let server = Server::start().await;
+    let mut request = Request::new(named("header user-agent"));
+    request.metadata_mut().insert("user-agent", "mine/3".parse().unwrap());
+    let answer = GreetClient::new(builder([&server]).build()).morning(request).await;
+    let agent = concat!("mine/3 fleetward-grpc/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(answer.unwrap().into_inner().message, agent);
+}
+
+#[tokio::test]
 async fn a_servers_status_comes_through_whole() {
     let server = Server::start().await;
     let channel = builder([&server]).build();

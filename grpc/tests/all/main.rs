@@ -16,6 +16,7 @@ mod draining;
 )]
 #[path = "generated/greet.rs"]
 mod greet;
+mod hostile;
 mod http2;
 mod retries;
 mod server;

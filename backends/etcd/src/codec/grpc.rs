@@ -41,8 +41,10 @@ impl Codec for Grpc {
 
     fn decode(&self, _tail: &str, value: &[u8]) -> Result<Option<Instance>, Error> {
         let update = parse(value)?;
-        if field(&update, "Op").and_then(Value::as_u64) == Some(DELETE) {
-            return Ok(None);
+        match field(&update, "Op").map(Value::as_u64) {
+            None | Some(Some(ADD)) => {}
+            Some(Some(DELETE)) => return Ok(None),
+            Some(_) => return Err(Error::invalid_data("Op is neither 0 (add) nor 1 (delete)")),
         }
         let addr = field(&update, "Addr").and_then(Value::as_str);
         let addr = addr.ok_or_else(|| Error::invalid_data("the value has no Addr"))?;
@@ -226,6 +228,10 @@ mod tests {
             r#"{"Addr":7}"#,
             r#"{"Addr":""}"#,
             r#"{"Addr":"10.0.0.1:80","#,
+            r#"{"Op":"1","Addr":"10.0.0.1:80"}"#,
+            r#"{"Op":2,"Addr":"10.0.0.1:80"}"#,
+            r#"{"Addr":"10.0.0.1:80\u0000"}"#,
+            r#"{"Addr":"10.0.0.1:80","Metadata":{"weight":1e400}}"#,
             r#"{"Addr":"10.0.0.1:80","Metadata":{"id":""}}"#,
             r#"{"Addr":"10.0.0.1:80","Metadata":{"scheme":"a b"}}"#,
         ] {

@@ -5,7 +5,7 @@
 //! then the address is the key's tail. Written is the address alone, for that is all that readers
 //! of this layout understand; weight, zone, version, id and metadata are not written.
 
-use fleetward_core::{Address, Error, Instance, ServiceName};
+use fleetward_core::{Address, Error, ErrorKind, Instance, ServiceName};
 
 use super::Codec;
 
@@ -26,6 +26,12 @@ impl Codec for Plain {
     }
 
     fn encode(&self, instance: &Instance) -> Result<Vec<u8>, Error> {
+        if instance.is_draining() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the plain codec has no weight, so an instance of weight 0 would get calls; deregister it, or use codec=grpc",
+            ));
+        }
         let plain = from_address(instance.address().clone())?;
         if plain != *instance {
             tracing::debug!(
@@ -85,6 +91,14 @@ mod tests {
     fn writes_what_the_tutorials_read() {
         let instance = Instance::new("localhost:8000").unwrap().with_weight(5).with_zone("a");
         assert_eq!(Plain::new("grpclb").encode(&instance).unwrap(), b"localhost:8000");
+    }
+
+    #[test]
+    fn a_drain_that_cannot_be_written_is_refused() {
+        let instance = Instance::new("localhost:8000").unwrap().with_weight(0);
+        let error = Plain::new("grpclb").encode(&instance).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("codec=grpc"));
     }
 
     #[test]

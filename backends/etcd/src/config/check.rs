@@ -88,9 +88,15 @@ impl EtcdConfig {
 /// etcd's own minimum (`--grpc-keepalive-min-time`).
 const MIN_KEEPALIVE: Duration = Duration::from_secs(5);
 
+/// Where etcd listens for clients unless told otherwise.
+const DEFAULT_PORT: &str = ":2379";
+
 /// Whether the endpoint asks for TLS, and its address.
 pub(super) fn parse_endpoint(endpoint: &str) -> Result<(bool, Address), Error> {
-    let address: Address = endpoint.parse().map_err(|error: Error| {
+    let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
+    let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
+    let port = if has_port { "" } else { DEFAULT_PORT };
+    let address: Address = format!("{endpoint}{port}").parse().map_err(|error: Error| {
         // A user's name and password may stand in what was taken for an address.
         let shown = endpoint.rsplit('@').next().unwrap_or_default();
         Error::invalid_input(format!("not an etcd endpoint: {}", error.message()))
@@ -99,8 +105,10 @@ pub(super) fn parse_endpoint(endpoint: &str) -> Result<(bool, Address), Error> {
     match address.scheme() {
         None | Some("http") => Ok((false, address)),
         Some("https") => Ok((true, address)),
-        Some(_) => Err(Error::invalid_input("an etcd endpoint is host:port, http:// or https://")
-            .with_context("endpoint", endpoint)),
+        Some(_) => Err(Error::invalid_input(
+            "an etcd endpoint is host:port, with http:// or https:// in front if need be",
+        )
+        .with_context("endpoint", endpoint)),
     }
 }
 
@@ -133,7 +141,6 @@ mod tests {
         let good = || EtcdConfig::new(["127.0.0.1:2379"]);
         assert!(good().check().is_ok());
         assert!(message(EtcdConfig::new([""; 0])).contains("no etcd endpoint"));
-        assert!(message(EtcdConfig::new(["localhost"])).contains("port is missing"));
         assert!(message(EtcdConfig::new(["ftp://h:1"])).contains("http://"));
         assert!(message(good().with_page_size(0)).contains("page_size"));
         assert!(message(good().with_prefix("a//b")).contains("prefix"));
@@ -144,6 +151,22 @@ mod tests {
         let plain = good().with_codec(EtcdCodec::Plain).with_prefix("a");
         assert_eq!(plain.schema(), "a");
         assert!(message(plain.with_schema("b")).contains("differ"));
+    }
+
+    #[test]
+    fn the_port_is_etcds_own_unless_given() {
+        let urls = |endpoint| EtcdConfig::new([endpoint]).urls();
+        for (endpoint, url) in [
+            ("localhost", "http://localhost:2379"),
+            ("https://10.0.0.1", "https://10.0.0.1:2379"),
+            ("[::1]", "http://[::1]:2379"),
+            ("[::1]:79", "http://[::1]:79"),
+        ] {
+            assert_eq!(urls(endpoint).unwrap(), [url]);
+        }
+        for bad in ["", "localhost:", "::1", "http:", "http://", "h/", "u:p@h"] {
+            assert!(urls(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
