@@ -216,16 +216,26 @@ impl fmt::Display for Error {
     }
 }
 
-/// Registry strings are hostile: no control character reaches a log through an error. Quotes and
-/// backslashes stay, so that the text of an error within an error is not escaped twice.
+/// Registry strings are hostile: no control character and no megabyte reaches a log through an
+/// error. Quotes and backslashes stay, so that the text of an error within an error is not escaped
+/// twice.
 struct OneLine<'a>(&'a str);
+
+impl OneLine<'_> {
+    /// Room for an error within an error, each with its context.
+    const MAX_CHARS: usize = 1024;
+}
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
+        self.0.chars().take(Self::MAX_CHARS).try_for_each(|c| match c {
             '\'' | '"' | '\\' => f.write_char(c),
             _ => write!(f, "{}", c.escape_debug()),
-        })
+        })?;
+        if self.0.len() > Self::MAX_CHARS && self.0.chars().nth(Self::MAX_CHARS).is_some() {
+            f.write_char('…')?;
+        }
+        Ok(())
     }
 }
 
@@ -258,6 +268,14 @@ impl From<std::convert::Infallible> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_megabyte_of_hostile_text_becomes_a_line() {
+        let text = "x".repeat(1 << 20);
+        let error = Error::invalid_data(text.clone()).with_context("key", &text);
+        assert!(error.to_string().len() < 3000, "{}", error.to_string().len());
+        assert!(error.context("key").is_some_and(|key| key.ends_with('…')));
+    }
 
     #[test]
     fn a_hostile_text_cannot_break_the_one_line() {

@@ -16,6 +16,10 @@ use crate::{Error, ErrorKind, Freshness, Instance, Snapshot};
 ///
 /// A [`Reflector`](crate::Reflector) is one, made from any registry; a [`Publisher`] is one that
 /// the caller feeds by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the live view of a service",
+    note = "a registry handle gives one: `registry.service(\"greeter\")?`; a channel to a URL is opened by `.connect().await?` with `use fleetward::grpc::Connect`"
+)]
 pub trait Instancer: Send + Sync + fmt::Debug {
     /// Subscribes: the current snapshot at once, then each newest one.
     fn subscribe(&self) -> Subscription;

@@ -46,7 +46,7 @@ pub use registrar::{RegisterOptions, Registrar, Registration, Status, StatusWatc
 pub use registry::{KeptAlive, Leased, Registry};
 pub use registry_url::{Options, RegistryUrl};
 pub use retry::{
-    Attempt, CallbackPolicy, KeepTrying, Retry, RetryError, RetryPolicy, Retrying, Verdict,
+    Attempt, CallbackPolicy, KeepTrying, Retry, RetryClassifier, RetryError, Retrying, Verdict,
 };
 pub use secret::Secret;
 pub use snapshot::{Freshness, Snapshot};

@@ -63,8 +63,8 @@ pub(crate) fn skipped(service: &ServiceName, faults: &[(Arc<str>, Error)], now: 
     gauge!("fleetward_entries_skipped", service, now);
     count!("fleetward_entries_skipped_total", service, faults.len());
     for (key, error) in faults.iter().take(MAX_EVENTS) {
-        // Registry strings are hostile: no control character reaches a log.
-        let key = key.escape_debug();
+        // Registry strings are hostile: no control character and no megabyte reaches a log.
+        let key: String = key.chars().take(256).flat_map(char::escape_debug).collect();
         warn!(target: "fleetward", %service, %key, %error, "entry left out: it cannot be read");
     }
     if faults.len() > MAX_EVENTS {

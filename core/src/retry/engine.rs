@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::{Attempt, RetryError, RetryPolicy, Settings, Verdict};
+use super::{Attempt, RetryClassifier, RetryError, Settings, Verdict};
 use crate::attempt::{self, AttemptContext};
 use crate::{BoxError, Error, telemetry};
 
@@ -25,7 +25,7 @@ pub(super) async fn run<S, P, Req>(
 where
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
-    P: RetryPolicy<Req>,
+    P: RetryClassifier<Req>,
 {
     let deadline = settings.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut rng = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);

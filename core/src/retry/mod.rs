@@ -2,7 +2,7 @@
 //!
 //! A tower layer around anything that picks an endpoint per call. An attempt that fails is followed
 //! by another one, after a jittered backoff, on an instance that this call has not tried; all of it
-//! ends by one deadline. What is worth another attempt is the [`RetryPolicy`]'s word.
+//! ends by one deadline. What is worth another attempt is the [`RetryClassifier`]'s word.
 
 mod engine;
 mod error;
@@ -18,7 +18,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::error::{Attempt, RetryError};
-pub use self::policy::{CallbackPolicy, KeepTrying, RetryPolicy, Verdict};
+pub use self::policy::{CallbackPolicy, KeepTrying, RetryClassifier, Verdict};
 use crate::{Backoff, BoxError};
 
 /// A plain function pointer, so that [`Retry::new`] has a type that can be named.
@@ -153,7 +153,7 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
     S::Response: Send,
-    P: RetryPolicy<Req> + 'static,
+    P: RetryClassifier<Req> + 'static,
     Req: Send + 'static,
 {
     type Response = S::Response;

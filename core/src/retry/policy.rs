@@ -23,7 +23,7 @@ pub enum Verdict {
 }
 
 /// Decides after each attempt. Shared by all calls, so `&self`.
-pub trait RetryPolicy<Req>: Send + Sync {
+pub trait RetryClassifier<Req>: Send + Sync {
     /// A copy of the request for another attempt; `None` if it cannot be sent twice.
     fn copy(&self, request: &Req) -> Option<Req>;
 
@@ -48,7 +48,7 @@ pub enum KeepTrying {
 #[derive(Clone)]
 pub struct CallbackPolicy<C>(pub(super) C);
 
-impl<Req, C> RetryPolicy<Req> for CallbackPolicy<C>
+impl<Req, C> RetryClassifier<Req> for CallbackPolicy<C>
 where
     Req: Clone,
     C: Fn(u32, &BoxError) -> KeepTrying + Send + Sync,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleetward_balancers::{Random, RoundRobin};
 use fleetward_core::{
     Balanced, Balancer, BoxError, Endpointer, Error, ErrorKind, FixedInstancer, Instance, Member,
-    PickContext, Publisher, ReadySet, Retry, RetryError, RetryPolicy, Retrying, Verdict,
+    PickContext, Publisher, ReadySet, Retry, RetryClassifier, RetryError, Retrying, Verdict,
     WaitForReady,
 };
 use futures::future::BoxFuture;
@@ -221,7 +221,7 @@ async fn times_without_end_never_panic() {
 /// Says the same to every failure.
 struct Always(fn() -> Verdict);
 
-impl RetryPolicy<()> for Always {
+impl RetryClassifier<()> for Always {
     fn copy(&self, (): &()) -> Option<()> {
         Some(())
     }

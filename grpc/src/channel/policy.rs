@@ -32,7 +32,7 @@ impl CallPolicy {
     }
 }
 
-impl core::RetryPolicy<Replay> for CallPolicy {
+impl core::RetryClassifier<Replay> for CallPolicy {
     fn copy(&self, request: &Replay) -> Option<Replay> {
         Some(request.clone())
     }
