@@ -19,6 +19,7 @@ use crate::scheme::Scheme;
 /// |---|---|
 /// | `memory:`, `memory:greeter`, `memory://name/greeter` | the embedded one, shared by the whole process (by name) |
 /// | `static:10.0.0.1:80,10.0.0.2:80` | a fixed list, the same for every service |
+/// | `consul://host:8500[,host:8500…]/greeter?…` | Consul; `consuls:` with TLS (feature `consul`) |
 /// | `etcd://[user:password@]host:2379[,host:2379…][/prefix…]/greeter?…` | etcd v3; `etcds:` with TLS (feature `etcd`) |
 ///
 /// The last segment of the path names a service: then [`discover`] and [`register`] need nothing
@@ -66,6 +67,13 @@ async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Er
             url.options().finish()?;
             RegistryHandle::new(MemoryRegistry::shared(&name))
         }
+        #[cfg(feature = "consul")]
+        Scheme::Consul => {
+            let config = fleetward_consul::ConsulConfig::from_url(url)?;
+            RegistryHandle::new(fleetward_consul::ConsulRegistry::connect(config).await?)
+        }
+        #[cfg(not(feature = "consul"))]
+        Scheme::Consul => return Err(Error::invalid_input("built without consul")),
         #[cfg(feature = "etcd")]
         Scheme::Etcd => {
             let config = fleetward_etcd::EtcdConfig::from_url(url)?;

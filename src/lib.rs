@@ -17,6 +17,12 @@ pub mod memory {
     pub use fleetward_memory::*;
 }
 
+/// Consul, for programs that configure it by code instead of by URL.
+#[cfg(feature = "consul")]
+pub mod consul {
+    pub use fleetward_consul::*;
+}
+
 /// etcd, for programs that configure it by code instead of by URL.
 #[cfg(feature = "etcd")]
 pub mod etcd {

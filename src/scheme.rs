@@ -7,6 +7,7 @@ use fleetward_core::{Error, ErrorKind};
 pub(crate) enum Scheme {
     Memory,
     Static,
+    Consul,
     Etcd,
 }
 
@@ -14,6 +15,8 @@ pub(crate) enum Scheme {
 const SCHEMES: &[(&str, Scheme, Option<&str>, bool)] = &[
     ("memory", Scheme::Memory, None, true),
     ("static", Scheme::Static, None, true),
+    ("consul", Scheme::Consul, Some("consul"), cfg!(feature = "consul")),
+    ("consuls", Scheme::Consul, Some("consul"), cfg!(feature = "consul")),
     ("etcd", Scheme::Etcd, Some("etcd"), cfg!(feature = "etcd")),
     ("etcds", Scheme::Etcd, Some("etcd"), cfg!(feature = "etcd")),
 ];

@@ -2,6 +2,8 @@
 
 #[path = "all/cluster.rs"]
 mod cluster;
+#[path = "all/consul.rs"]
+mod consul;
 #[path = "all/etcd.rs"]
 mod etcd;
 #[path = "all/failure.rs"]

@@ -72,7 +72,7 @@ async fn a_fixed_list_answers_for_every_service_and_takes_no_registration() {
 async fn wrong_urls_say_what_is_wrong_and_what_there_is() {
     for (url, expected) in [
         ("127.0.0.1:2379", "scheme:"),
-        ("zookeeper://h:1/s", "there are: memory:, static:, etcd:, etcds:"),
+        ("zookeeper://h:1/s", "there are: memory:, static:, consul:, consuls:, etcd:, etcds:"),
         ("memory:greeter?codec=plain", "known options are: empty_set (option=codec"),
         ("memory:greeter?empty_set=often", "hold, honour"),
         ("memory:greeter?empty_set=1s&empty_set=2s", "given twice"),
@@ -98,6 +98,9 @@ async fn no_error_repeats_a_secret() {
         "static://root:canary@10.0.0.1:0/s",
         "etcd://root:canary@h:1/s?unknown=canary",
         "etcd://root:can/ary@h:1/s",
+        "consul://root:canary@h:1/s",
+        "consul://192.0.2.1:8500/s?token=canary",
+        "consul://127.0.0.1:8500/s?unknown=canary",
     ] {
         let error = refused(url).await;
         let shown = format!("{error} {error:?}");
@@ -114,6 +117,22 @@ async fn etcds_mistakes_are_named_at_connect() {
         ("etcd://127.0.0.1:2379/greeter?codec=xml", "plain"),
         ("etcds://127.0.0.1:2379/greeter?ca=/nowhere/ca.pem", "/nowhere/ca.pem"),
         ("etcd://root:pw@192.0.2.1:2379/greeter", "dangerous_plaintext_credentials"),
+    ] {
+        let error = refused(url).await;
+        assert!(error.to_string().contains(expected), "{url}: {error}");
+    }
+}
+
+#[cfg(feature = "consul")]
+#[tokio::test]
+async fn consuls_mistakes_are_named_at_connect() {
+    for (url, expected) in [
+        ("consul:///greeter", "host"),
+        ("consul://127.0.0.1:8500/greeter?tags=a", "tag,"),
+        ("consul://127.0.0.1:8500/prefix/greeter", "no prefix"),
+        ("consul://127.0.0.1:8500/greeter?token_file=/nowhere/token", "/nowhere/token"),
+        ("consuls://127.0.0.1:8501/greeter?ca=/nowhere/ca.pem", "/nowhere/ca.pem"),
+        ("consul://192.0.2.1:8500/greeter?token=x", "dangerous_plaintext_credentials"),
     ] {
         let error = refused(url).await;
         assert!(error.to_string().contains(expected), "{url}: {error}");

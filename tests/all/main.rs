@@ -4,10 +4,12 @@
 mod connect;
 #[cfg(feature = "grpc")]
 mod generated;
+#[cfg(all(unix, feature = "grpc", feature = "consul"))]
+mod greeter_on_consul;
 #[cfg(all(unix, feature = "grpc", feature = "etcd"))]
 mod greeter_on_etcd;
 #[cfg(all(unix, feature = "grpc", feature = "etcd"))]
 mod health;
 mod observability;
-#[cfg(all(unix, feature = "grpc", feature = "etcd"))]
+#[cfg(all(unix, feature = "grpc", any(feature = "consul", feature = "etcd")))]
 mod programs;

@@ -1,0 +1,141 @@
+//! Connections to the agents: TCP that notices when it is cut, TLS where it is asked for, and a
+//! deadline over both.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use fleetward_core::{BoxError, Error, ErrorKind};
+use http::Uri;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use crate::config::ConsulConfig;
+
+#[derive(Clone)]
+pub(super) struct Connector {
+    config: Arc<ConsulConfig>,
+    tcp: HttpConnector,
+    /// What the system trusts, where that is asked for; it takes a while to read.
+    system: Option<Arc<RootCertStore>>,
+}
+
+impl Connector {
+    pub(super) async fn new(config: Arc<ConsulConfig>) -> Result<Self, Error> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(config.connect_timeout()));
+        tcp.set_keepalive(Some(Duration::from_secs(4)));
+        tcp.set_keepalive_interval(Some(Duration::from_secs(1)));
+        tcp.set_keepalive_retries(Some(3));
+        let system = if config.is_tls() { system_roots(&config).await? } else { None };
+        let connector = Self { config, tcp, system };
+        if connector.config.is_tls() {
+            connector.tls().await?;
+        }
+        Ok(connector)
+    }
+
+    /// The files are read for each connection: a certificate that was renewed meanwhile is taken.
+    async fn tls(&self) -> Result<ClientConfig, Error> {
+        let files = self.config.tls().load().await?;
+        let roots = match (&self.system, files.ca) {
+            (Some(system), None) => system.clone(),
+            (_, pem) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates("ca", &pem.unwrap_or_default())? {
+                    roots.add(certificate).map_err(|why| unusable("ca", &why))?;
+                }
+                Arc::new(roots)
+            }
+        };
+        // Named, for a program may have compiled in other providers beside this one.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|why| {
+                Error::new(ErrorKind::Unsupported, "no usable version of TLS").with_source(why)
+            })?
+            .with_root_certificates(roots);
+        let Some((certificate, key)) = files.identity else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let chain = certificates("cert", &certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
+            Error::invalid_input("there is no private key in it").with_context("option", "key")
+        })?;
+        builder.with_client_auth_cert(chain, key).map_err(|why| unusable("cert", &why))
+    }
+
+    async fn connect(mut self, uri: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError> {
+        if !self.config.is_tls() {
+            return Ok(MaybeHttpsStream::Http(self.tcp.call(uri).await?));
+        }
+        let tls = self.tls().await?;
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
+        let builder = match self.config.tls().domain() {
+            Some(domain) => {
+                let name = ServerName::try_from(domain.to_owned())?;
+                builder.with_server_name_resolver(FixedServerNameResolver::new(name))
+            }
+            None => builder,
+        };
+        builder.enable_http1().wrap_connector(self.tcp).call(uri).await
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move {
+            let limit = connector.config.connect_timeout();
+            timeout(limit, connector.connect(uri)).await.unwrap_or_else(|_| {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long").into())
+            })
+        })
+    }
+}
+
+async fn system_roots(config: &ConsulConfig) -> Result<Option<Arc<RootCertStore>>, Error> {
+    if config.tls().load().await?.ca.is_some() {
+        return Ok(None);
+    }
+    let read = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(read.map(|read| read.certs).unwrap_or_default());
+    if roots.is_empty() {
+        return Err(Error::invalid_input(
+            "this machine has no certificate authorities to trust; give a CA (ca=…)",
+        ));
+    }
+    Ok(Some(Arc::new(roots)))
+}
+
+fn certificates(option: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    read.map_err(|why| unusable(option, &why))
+}
+
+fn unusable(option: &'static str, why: &dyn std::fmt::Display) -> Error {
+    Error::invalid_input(format!("the certificate cannot be used: {why}"))
+        .with_context("option", option)
+}

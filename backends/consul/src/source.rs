@@ -1,0 +1,125 @@
+//! Discovery: a list, and queries that Consul holds back until something changes.
+
+use fleetward_core::{Change, Error, ErrorKind, Listing, ServiceName, Source};
+use form_urlencoded::Serializer;
+use futures::{Stream, stream};
+
+use crate::ConsulRegistry;
+use crate::client::{Answer, Call};
+use crate::codec;
+
+/// An index of Consul's history of one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsulCursor {
+    index: u64,
+}
+
+impl ConsulCursor {
+    /// The index, as `X-Consul-Index` gave it.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+}
+
+impl Source for ConsulRegistry {
+    type Cursor = ConsulCursor;
+
+    async fn list(&self, service: &ServiceName) -> Result<Listing<ConsulCursor>, Error> {
+        let named = |error: Error| error.with_operation("list").with_context("service", service);
+        self.paces.take(service).await;
+        let answer =
+            self.client.send(Call::get(self.health(service, None))).await.map_err(named)?;
+        self.listing(answer).map_err(named)
+    }
+
+    fn watch(
+        &self,
+        service: &ServiceName,
+        from: ConsulCursor,
+    ) -> impl Stream<Item = Result<Change<ConsulCursor>, Error>> + Send {
+        let start = (self.clone(), service.clone(), from);
+        stream::unfold(Some(start), |state| async move {
+            let (registry, service, from) = state?;
+            match registry.change(&service, from).await {
+                Ok((change, cursor)) => Some((Ok(change), Some((registry, service, cursor)))),
+                Err(error) => {
+                    let error = error.with_operation("watch").with_context("service", service);
+                    Some((Err(error), None))
+                }
+            }
+        })
+    }
+}
+
+impl ConsulRegistry {
+    /// One query that is held back. Dropping it closes the connection, which ends it at the agent.
+    async fn change(
+        &self,
+        service: &ServiceName,
+        from: ConsulCursor,
+    ) -> Result<(Change<ConsulCursor>, ConsulCursor), Error> {
+        self.paces.take(service).await;
+        let call = Call::get(self.health(service, Some(from))).held_back(self.config.wait());
+        let answer = self.client.send(call).await?;
+        let cursor = cursor(&answer)?;
+        if cursor.index < from.index {
+            // The servers' history began anew. What they say now is no change seen, so it is for
+            // the reflector, which lists again, to decide what of it to believe.
+            return Err(Error::new(ErrorKind::CursorLost, "Consul's index went backwards")
+                .with_context("from", from.index)
+                .with_context("to", cursor.index));
+        }
+        if cursor == from {
+            return Ok((Change::Progress, cursor));
+        }
+        Ok((Change::Full(self.listing(answer)?), cursor))
+    }
+
+    fn listing(&self, answer: Answer) -> Result<Listing<ConsulCursor>, Error> {
+        let cursor = cursor(&answer)?;
+        let entries = codec::entries(&answer.body, self.config.query())?;
+        if entries.is_empty() && answer.leaderless {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "Consul knows no leader, so an empty list tells nothing",
+            ));
+        }
+        if entries.is_empty() && answer.filtered {
+            return Err(Error::new(
+                ErrorKind::PermissionDenied,
+                "Consul left out everything that the token may not see; it needs service:read and node:read",
+            ));
+        }
+        if entries.len() > MAX_ENTRIES {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "a service has at most 100,000 instances",
+            ));
+        }
+        Ok(Listing { entries, cursor })
+    }
+
+    fn health(&self, service: &ServiceName, from: Option<ConsulCursor>) -> String {
+        let mut query = Serializer::new(String::new());
+        self.config.query().write(&mut query);
+        if let Some(from) = from {
+            query.append_pair("index", &from.index.to_string());
+            query.append_pair("wait", &codec::millis(self.config.wait()));
+        }
+        // A service's name stands for itself in a path.
+        format!("/v1/health/service/{service}?{}", query.finish())
+    }
+}
+
+/// An index of 0 would not be held back: Consul's own advice is to take it for 1.
+fn cursor(answer: &Answer) -> Result<ConsulCursor, Error> {
+    let index = answer.index.ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidData,
+            "the answer has no X-Consul-Index; is it Consul that answers there?",
+        )
+    })?;
+    Ok(ConsulCursor { index: index.max(1) })
+}
+
+const MAX_ENTRIES: usize = 100_000;

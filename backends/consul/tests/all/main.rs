@@ -1,0 +1,16 @@
+//! Against real Consul agents, started and hurt by the test kit.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
+
+mod acl;
+mod agents;
+mod basics;
+mod checks;
+mod cluster;
+mod faults;
+mod formats;
+mod index;
+mod log;
+mod scripted;
+mod support;
