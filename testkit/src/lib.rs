@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod address;
+pub mod conformance;
+pub mod proxy;
 #[cfg(unix)]
 pub mod servers;
 mod wait;

@@ -2,12 +2,16 @@
 
 #[path = "all/cluster.rs"]
 mod cluster;
+#[path = "all/conformance/mod.rs"]
+mod conformance;
 #[path = "all/consul.rs"]
 mod consul;
 #[path = "all/etcd.rs"]
 mod etcd;
 #[path = "all/failure.rs"]
 mod failure;
+#[path = "all/proxy.rs"]
+mod proxy;
 #[path = "all/skip.rs"]
 mod skip;
 #[path = "all/tls.rs"]

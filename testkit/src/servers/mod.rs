@@ -5,7 +5,6 @@
 //! [`wipe`](Etcd::wipe) its data, and [`start_again`](Etcd::start_again) on the same ports and data
 //! folder. [`Consul`] can do the same. Dropping the handle ends the process, paused or not, and removes its files.
 
-mod address;
 mod binary;
 mod consul;
 mod etcd;

@@ -164,7 +164,10 @@ impl HealthEntry {
 
     fn metadata(&self, query: &Query, health: Health, rank: usize) -> Result<Metadata, Error> {
         let mut metadata = Metadata::default();
-        for (name, value) in &self.service.meta {
+        // In what we wrote these two are the instance's own, and no metadata beside.
+        let ours = self.service.meta.contains_key(meta::ID);
+        let own = |name: &str| ours && [meta::ZONE, meta::VERSION].contains(&name);
+        for (name, value) in self.service.meta.iter().filter(|(name, _)| !own(name)) {
             if let Some(hex) = name.strip_prefix(meta::ESCAPED) {
                 metadata.insert(key::from_hex(hex).unwrap_or_else(|| name.clone()), value)?;
             } else if !name.starts_with(meta::OURS) {

@@ -61,9 +61,7 @@ fn metadata(instance: &Instance, lease: &str) -> Result<BTreeMap<String, String>
     let mut pairs = BTreeMap::new();
     let own = instance.metadata().iter().filter(|(name, _)| !name.starts_with(fact::OURS));
     for (name, value) in own {
-        let taken = name.starts_with(meta::OURS)
-            || (name == meta::ZONE && instance.zone().is_some_and(|zone| zone != value))
-            || (name == meta::VERSION && instance.version().is_some_and(|known| known != value));
+        let taken = name.starts_with(meta::OURS) || [meta::ZONE, meta::VERSION].contains(&name);
         let name = match key::is_meta_key(name) && !taken {
             true => name.to_owned(),
             false => format!("{}{}", meta::ESCAPED, key::to_hex(name)),

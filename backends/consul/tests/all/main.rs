@@ -8,6 +8,7 @@ mod agents;
 mod basics;
 mod checks;
 mod cluster;
+mod conformance;
 mod faults;
 mod formats;
 mod index;

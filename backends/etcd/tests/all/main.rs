@@ -6,6 +6,7 @@
 mod auth;
 mod basics;
 mod cluster;
+mod conformance;
 mod faults;
 mod leases;
 mod pages;

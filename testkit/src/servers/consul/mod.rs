@@ -218,7 +218,7 @@ struct Addresses {
 
 impl Addresses {
     fn claim() -> Self {
-        let [http, https, server, gossip] = super::address::claim([8500, 8501, 8300, 8301]);
+        let [http, https, server, gossip] = crate::address::claim([8500, 8501, 8300, 8301]);
         Self { http, https, server, gossip }
     }
 }

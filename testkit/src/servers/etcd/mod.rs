@@ -199,7 +199,7 @@ struct Addresses {
 
 impl Addresses {
     fn claim() -> Self {
-        let [client, peer, metrics] = super::address::claim([2379, 2380, 2381]);
+        let [client, peer, metrics] = crate::address::claim([2379, 2380, 2381]);
         Self { client, peer, metrics }
     }
 }

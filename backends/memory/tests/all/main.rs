@@ -1,0 +1,3 @@
+//! The embedded registry, as its users have it.
+
+mod conformance;

@@ -1,0 +1,179 @@
+//! What the two traits of a backend promise by themselves, without the core's machinery.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use fleetward_core::{Change, KeptAlive, KeyChange, Registry, Source};
+use futures::StreamExt;
+use tokio::time::{Instant, timeout};
+
+use super::bed::{instance, service};
+use super::cut_short::cut_short;
+use super::{Bed, Subject};
+
+/// What is written between a list and its watch is told by the watch.
+pub async fn list_then_watch_without_a_gap<S: Subject>(bed: &Bed<S>) {
+    let (service, one, patience) = (service("greeter"), instance(1), bed.capabilities().patience);
+    let backend = bed.subject().open().await;
+    let listing = backend.list(&service).await.expect("it is listed");
+    assert!(listing.entries.is_empty());
+    bed.put(&service, &one).await;
+    let mut changes = pin!(backend.watch(&service, listing.cursor));
+    let told = async {
+        while let Some(change) = changes.next().await {
+            if tells_of(change.expect("the watch goes on"), one.id().as_str()) {
+                return;
+            }
+        }
+        panic!("the watch ended");
+    };
+    timeout(patience, told).await.expect("the watch tells what came after the list");
+}
+
+/// A renewal confirms, with a time to live to count on.
+pub async fn renewal_confirms<S: Subject>(bed: &Bed<S>) {
+    let (service, one, ttl) = (service("greeter"), instance(1), bed.capabilities().ttl);
+    let backend = bed.subject().open().await;
+    let mut leased = backend.register(&service, &one, ttl).await.expect("it is registered");
+    assert!(!leased.ttl.is_zero());
+    let kept = backend.keep_alive(&mut leased.lease).await.expect("it is renewed");
+    let KeptAlive::Alive { ttl } = kept else { panic!("it is alive: {kept:?}") };
+    assert!(!ttl.is_zero());
+    bed.assert_now(&service, &[&one]).await;
+    backend.deregister(leased.lease).await.expect("it is deregistered");
+    bed.assert_now(&service, &[]).await;
+}
+
+/// A renewal tells that the lease is lost.
+pub async fn lost_lease_is_told<S: Subject>(bed: &Bed<S>) {
+    let (service, one, ttl) = (service("greeter"), instance(1), bed.capabilities().ttl);
+    let backend = bed.subject().open().await;
+    let mut leased = backend.register(&service, &one, ttl).await.expect("it is registered");
+    bed.subject().lose_lease(&service, one.id()).await;
+    bed.assert_now(&service, &[]).await;
+    let kept = backend.keep_alive(&mut leased.lease).await.expect("a loss is no error");
+    assert!(matches!(kept, KeptAlive::Lost { .. }), "{kept:?}");
+    bed.assert_now(&service, &[]).await;
+}
+
+/// A renewal tells that somebody else holds the key, and the successor's is not touched by it, nor
+/// by the end of the older lease.
+pub async fn successor_is_told<S: Subject>(bed: &Bed<S>) {
+    let (service, one, ttl) = (service("greeter"), instance(1), bed.capabilities().ttl);
+    let (old, new) = (bed.subject().open().await, bed.subject().open().await);
+    let mut before = old.register(&service, &one, ttl).await.expect("it is registered");
+    let after = new.register(&service, &one, 10 * ttl).await.expect("over what stands there");
+    let kept = old.keep_alive(&mut before.lease).await.expect("a successor is no error");
+    assert!(matches!(kept, KeptAlive::Superseded { .. }), "{kept:?}");
+    let mut watcher = bed.watcher(&service).await;
+    watcher.always(bed.expiry(), "the successor's", |set| set.get(one.id()).is_some()).await;
+    old.deregister(before.lease).await.expect("there is nothing to do");
+    bed.assert_now(&service, &[&one]).await;
+    new.deregister(after.lease).await.expect("it is deregistered");
+    bed.assert_now(&service, &[]).await;
+}
+
+/// A lease that nobody renews lives for its time, and no longer.
+pub async fn lease_ends_by_itself<S: Subject>(bed: &Bed<S>) {
+    let (service, one, ttl) = (service("greeter"), instance(1), bed.capabilities().ttl);
+    let mut watcher = bed.watcher(&service).await;
+    let begun = Instant::now();
+    let backend = bed.subject().open().await;
+    let leased = backend.register(&service, &one, ttl).await.expect("it is registered");
+    watcher.sees_exactly(&[&one]).await;
+    let most = leased.ttl + bed.capabilities().expiry_slack;
+    watcher.sees_within(most, "its end", |set| set.instances.is_empty()).await;
+    let lived = begun.elapsed();
+    // A registry that keeps time in seconds may be one short.
+    assert!(lived + Duration::from_secs(1) >= leased.ttl, "it lived for {lived:?} only");
+}
+
+/// Deregistering what has ended, or was never noticed to be gone, is no error.
+pub async fn deregister_of_what_is_gone<S: Subject>(bed: &Bed<S>) {
+    let (service, one, ttl) = (service("greeter"), instance(1), bed.capabilities().ttl);
+    let mut watcher = bed.watcher(&service).await;
+    let backend = bed.subject().open().await;
+    let leased = backend.register(&service, &one, ttl).await.expect("it is registered");
+    watcher.sees_exactly(&[&one]).await;
+    watcher.sees_within(bed.expiry(), "its end", |set| set.instances.is_empty()).await;
+    backend.deregister(leased.lease).await.expect("gone is as good as removed");
+}
+
+/// A list or a watch that is dropped half way does no harm to those that follow.
+pub async fn reads_dropped_at_every_await<S: Subject>(bed: &Bed<S>) {
+    let (service, one) = (service("greeter"), instance(1));
+    bed.put(&service, &one).await;
+    let backend = bed.subject().open().await;
+    for polls in 0..1000 {
+        if let Some(listing) = cut_short(backend.list(&service), polls).await {
+            assert_eq!(listing.expect("it is listed").entries.len(), 1);
+            break;
+        }
+    }
+    let cursor = backend.list(&service).await.expect("it is listed").cursor;
+    bed.put(&service, &instance(2)).await;
+    for polls in 0..1000 {
+        let mut changes = pin!(backend.watch(&service, cursor.clone()));
+        let told = async {
+            loop {
+                let change = changes.next().await.expect("the watch goes on");
+                if tells_of(change.expect("the watch goes on"), instance(2).id().as_str()) {
+                    return;
+                }
+            }
+        };
+        if cut_short(told, polls).await.is_some() {
+            break;
+        }
+    }
+    let listing = backend.list(&service).await.expect("it is listed");
+    assert_eq!(listing.entries.len(), 2);
+}
+
+/// A registration, renewal or removal that is dropped half way leaves nothing that outlives the
+/// time to live.
+pub async fn writes_dropped_at_every_await<S: Subject>(bed: &Bed<S>) {
+    let (name, ttl) = (service("greeter"), bed.capabilities().ttl);
+    let backend = bed.subject().open().await;
+    for polls in 0..1000 {
+        let one = instance(polls);
+        let Some(registered) = cut_short(backend.register(&name, &one, ttl), polls).await else {
+            continue;
+        };
+        let mut leased = registered.expect("it is registered");
+        for polls in 0..1000 {
+            let kept = cut_short(backend.keep_alive(&mut leased.lease), polls).await;
+            if kept.is_some() {
+                break;
+            }
+        }
+        backend.deregister(leased.lease).await.expect("it is deregistered");
+        break;
+    }
+    for polls in 0..1000 {
+        let one = instance(1000 + polls);
+        let leased = backend.register(&name, &one, ttl).await.expect("it is registered");
+        if cut_short(backend.deregister(leased.lease), polls).await.is_some() {
+            break;
+        }
+    }
+    bed.becomes(&name, &[]).await;
+    // What was on its way to the registry may have come late.
+    let mut watcher = bed.watcher(&name).await;
+    let last = bed.catch_up(&mut watcher, &name).await;
+    bed.becomes(&name, &[&last]).await;
+}
+
+fn tells_of<C>(change: Change<C>, id: &str) -> bool {
+    let is = |entry: &fleetward_core::Entry| {
+        entry.instance.as_ref().is_ok_and(|instance| instance.id().as_str() == id)
+    };
+    match change {
+        Change::Keys { changes, .. } => changes.iter().any(|change| match change {
+            KeyChange::Put(entry) => is(entry),
+            _ => false,
+        }),
+        Change::Full(listing) => listing.entries.iter().any(is),
+        _ => false,
+    }
+}

@@ -1,0 +1,87 @@
+//! The embedded registry, broken in one of many ways.
+
+mod registry;
+mod source;
+mod subject;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use fleetward_core::{Error, ErrorKind, ServiceName};
+use fleetward_memory::MemoryRegistry;
+use tokio::sync::watch;
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// `foo` has the instances of `foobar` too.
+    LeaksSiblings,
+    NeverTellsDeletes,
+    ForgetsMetadata,
+    ForgetsWeights,
+    ListsFirstPageOnly,
+    /// What happened between the list and the watch is not told.
+    WatchesFromNow,
+    ListFailsWhenEmpty,
+    /// Deregistering goes by the key alone.
+    RemovesSuccessors,
+    /// Says that the lease lives, and does nothing for it.
+    ForgetsToRenew,
+    /// Says that the lease lives, whatever the registry says.
+    NeverNoticesLoss,
+    NewKeyEachTime,
+    LeasesForEver,
+    GoneIsAnError,
+    /// Writes for ever, and gives it a time to live after that.
+    RegistersInTwoSteps,
+    DeregistersNothing,
+    /// A list that is dropped half way leaves a lock behind.
+    StaysLockedWhenDropped,
+    OneBadValueFailsTheList,
+    /// A watch that has ended says nothing any more, not even that.
+    HangsWhenKilled,
+    OutageLooksLikeDeletes,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Broken {
+    table: MemoryRegistry,
+    fault: Fault,
+    locked: Arc<AtomicBool>,
+    /// What was written by hand.
+    raw: Arc<Mutex<Raw>>,
+    server: watch::Sender<Server>,
+}
+
+type Raw = BTreeMap<(ServiceName, String), Vec<u8>>;
+
+/// What the hooks do to the server that there is not. Each change ends all watches.
+#[derive(Clone, Copy, Debug, Default)]
+struct Server {
+    stopped: bool,
+}
+
+impl Broken {
+    pub(crate) fn new(fault: Fault) -> Self {
+        Self {
+            table: MemoryRegistry::new(),
+            fault,
+            locked: Arc::default(),
+            raw: Arc::default(),
+            server: watch::Sender::default(),
+        }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn answers(&self) -> Result<(), Error> {
+        if self.server.borrow().stopped {
+            return Err(Error::new(ErrorKind::Unavailable, "the server is stopped"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! Reading, and what is wrong with it.
+
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+
+use fleetward_core::{
+    Change, Entry, Error, ErrorKind, Instance, KeyChange, Listing, Metadata, ServiceName, Source,
+};
+use fleetward_memory::MemoryCursor;
+use futures::{Stream, StreamExt, stream};
+use tokio::sync::watch;
+
+use super::{Broken, Fault, Server};
+
+impl Source for Broken {
+    type Cursor = MemoryCursor;
+
+    async fn list(&self, service: &ServiceName) -> Result<Listing<MemoryCursor>, Error> {
+        self.answers()?;
+        if self.is(Fault::StaysLockedWhenDropped) {
+            if self.locked.swap(true, Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::Other, "locked"));
+            }
+            tokio::task::yield_now().await;
+            self.locked.store(false, Ordering::Relaxed);
+        }
+        let mut listing = self.table.list(service).await?;
+        if self.is(Fault::LeaksSiblings) && service.as_str() == "foo" {
+            let sibling = ServiceName::new("foobar")?;
+            listing.entries.extend(self.table.list(&sibling).await?.entries);
+        }
+        if self.is(Fault::ListsFirstPageOnly) {
+            listing.entries.truncate(500);
+        }
+        if self.is(Fault::ListFailsWhenEmpty) && listing.entries.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, "there is no such service"));
+        }
+        listing.entries = listing.entries.into_iter().map(|entry| self.told(entry)).collect();
+        listing.entries.extend(self.by_hand(service)?);
+        Ok(listing)
+    }
+
+    fn watch(
+        &self,
+        service: &ServiceName,
+        from: MemoryCursor,
+    ) -> impl Stream<Item = Result<Change<MemoryCursor>, Error>> + Send {
+        let mut server = self.server.subscribe();
+        server.mark_unchanged();
+        let start =
+            Watching { broken: self.clone(), service: service.clone(), server, begun: false };
+        stream::unfold(Some((start, from)), |state| async move {
+            let (mut watching, from) = state?;
+            match watching.next(from).await? {
+                Ok((change, cursor)) => Some((Ok(change), Some((watching, cursor)))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+    }
+}
+
+impl Broken {
+    fn told(&self, entry: Entry) -> Entry {
+        let forget = |instance: &Instance| match self.fault {
+            Fault::ForgetsMetadata => instance.clone().with_metadata(Metadata::default()),
+            Fault::ForgetsWeights => instance.clone().with_weight(1),
+            _ => instance.clone(),
+        };
+        Entry::new(entry.key, entry.instance.map(|instance| forget(&instance)))
+    }
+
+    fn by_hand(&self, service: &ServiceName) -> Result<Vec<Entry>, Error> {
+        let raw = self.raw.lock().expect("nobody panics with it");
+        let ours = raw.iter().filter(|((name, _), _)| name == service);
+        ours.map(|((_, key), value)| {
+            let text = std::str::from_utf8(value).map_err(|_| Error::invalid_data("not UTF-8"));
+            let instance = text.and_then(Instance::new);
+            match instance {
+                Err(error) if self.is(Fault::OneBadValueFailsTheList) => Err(error),
+                instance => Ok(Entry::new(&**key, instance)),
+            }
+        })
+        .collect()
+    }
+}
+
+struct Watching {
+    broken: Broken,
+    service: ServiceName,
+    server: watch::Receiver<Server>,
+    begun: bool,
+}
+
+type News = Result<(Change<MemoryCursor>, MemoryCursor), Error>;
+
+impl Watching {
+    /// The next change after a cursor, by a watch of its own; nothing at the watch's end.
+    async fn next(&mut self, from: MemoryCursor) -> Option<News> {
+        let Self { broken, service, server, begun } = self;
+        let skip = broken.is(Fault::WatchesFromNow) && !std::mem::replace(begun, true);
+        let now = broken.table.list(service).await.ok()?;
+        let from = if skip { now.cursor } else { from };
+        let mut watch = pin!(broken.table.watch(service, from));
+        tokio::select! {
+            change = watch.next() => match change?.ok()? {
+                Change::Keys { changes, cursor } => {
+                    Some(Ok((damaged(broken, changes, cursor), cursor)))
+                }
+                _ => None,
+            },
+            _ = server.changed() => match broken.answers() {
+                Err(_) if broken.is(Fault::OutageLooksLikeDeletes) => {
+                    let gone = now.entries.into_iter().map(|entry| KeyChange::Delete(entry.key));
+                    let cursor = now.cursor;
+                    Some(Ok((Change::Keys { changes: gone.collect(), cursor }, cursor)))
+                }
+                Err(error) => Some(Err(error)),
+                Ok(()) if broken.is(Fault::HangsWhenKilled) => std::future::pending().await,
+                Ok(()) => None,
+            },
+        }
+    }
+}
+
+fn damaged(broken: &Broken, changes: Vec<KeyChange>, cursor: MemoryCursor) -> Change<MemoryCursor> {
+    let changes = changes.into_iter().filter_map(|change| match change {
+        KeyChange::Put(entry) => Some(KeyChange::Put(broken.told(entry))),
+        KeyChange::Delete(_) if broken.is(Fault::NeverTellsDeletes) => None,
+        other => Some(other),
+    });
+    Change::Keys { changes: changes.collect(), cursor }
+}
