@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use fleetward_core::{
-    EmptySetPolicy, Error, FixedInstancer, Instance, Instancer, Options, ReflectorConfig,
+    Balancer, EmptySetPolicy, Error, FixedInstancer, Instance, Instancer, Options, ReflectorConfig,
     Registration, RegistryHandle, RegistryUrl, ServiceName,
 };
 use fleetward_memory::MemoryRegistry;
 
 use crate::opened;
 use crate::scheme::Scheme;
+use crate::views::Views;
 
 /// Opens a registry by its URL. Nothing is awaited from the network: a registry that is down does
 /// not keep a program from starting. Who connects to the same URL while a handle to it, or anything
@@ -23,8 +24,22 @@ use crate::scheme::Scheme;
 /// | `etcd://[user:password@]host:2379[,host:2379…][/prefix…]/greeter?…` | etcd v3; `etcds:` with TLS (feature `etcd`) |
 ///
 /// The last segment of the path names a service: then [`discover`] and [`register`] need nothing
-/// but the URL. Every registry takes the option `empty_set` (`hold`, `honour`, or how long to hold:
-/// `60s`); see [`EmptySetPolicy`]. The others are in the backend's own documentation.
+/// but the URL. Every registry takes these options; the others are in the backend's own
+/// documentation.
+///
+/// | option | meaning |
+/// |---|---|
+/// | `empty_set` | `hold`, `honour`, or how long to hold: `60s`; see [`EmptySetPolicy`] |
+/// | `balancer=peak_ewma` | the [balancer](crate::balancers::by_name) of a channel to the service, with its own options behind a `?` |
+/// | `only=version=v2` | sees only the instances that fulfil the [`Filter`](crate::Filter): `version`, `zone`, `tag` or `meta.KEY`, with `=` or `!=`. Given several times, all must hold |
+/// | `prefer=zone=eu-1a` | the same, but if no instance fulfils all that is preferred, sees the others |
+/// | `subset=20` | connects to no more than 20 of the instances that are left; see [`Subset`](crate::balancers::Subset) |
+/// | `client_index=7` | the number of this client among all, from 0: its subset is one of an even distribution |
+/// | `client_id=shop-b2x` | a name of its own: its subset is the same after a restart. Without either the subset is random, and the same for the whole process |
+///
+/// They hold for all services of the registry, and for whoever discovers; not for what is
+/// registered. (Consul filters too, before it answers, by its own `tag` and `filter`.) A filter that
+/// matches nothing makes an empty set, and calls then fail or wait as with any other.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
@@ -49,16 +64,23 @@ pub async fn connect(url: &str) -> Result<RegistryHandle, Error> {
     let parsed = RegistryUrl::parse(url)?;
     let scheme = Scheme::parse(parsed.scheme())?;
     let shown = parsed.to_string();
-    let handle = open(scheme, parsed).await;
-    let handle =
-        handle.map_err(|error| error.with_operation("connect").with_context("url", shown))?;
+    let handle = open(scheme, parsed).await.map_err(|error| {
+        let error = error.with_operation("connect").with_context("url", shown);
+        match url.contains("balancer=") && url.matches('?').count() > 1 {
+            true => error.with_context("hint", "a balancer's own options are joined by %26, not &"),
+            false => error,
+        }
+    })?;
     Ok(opened::remember(url, handle))
 }
 
 async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Error> {
     let config = reflector_config(url.options())?;
+    // For who makes a channel of it; a bad one is found here already.
+    balancer(url.options())?;
+    let views = Views::take(url.options())?;
     if scheme == Scheme::Static {
-        return fixed(&mut url);
+        return Ok(views.apply(fixed(&mut url)?));
     }
     let service = url.take_service()?;
     let handle = match scheme {
@@ -81,9 +103,10 @@ async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Er
         }
         #[cfg(not(feature = "etcd"))]
         Scheme::Etcd => return Err(Error::invalid_input("built without etcd")),
-        Scheme::Static => return fixed(&mut url),
+        // As above.
+        Scheme::Static => fixed(&mut url)?,
     };
-    let handle = handle.with_reflector_config(config);
+    let handle = views.apply(handle.with_reflector_config(config));
     Ok(match service {
         Some(service) => handle.with_default_service(service),
         None => handle,
@@ -127,6 +150,12 @@ fn named(handle: &RegistryHandle) -> Result<ServiceName, Error> {
             "the URL names no service; put its name at the end, as in etcd://127.0.0.1:2379/greeter",
         )
     })
+}
+
+/// The balancer that a URL names.
+pub(crate) fn balancer(options: &mut Options) -> Result<Option<Arc<dyn Balancer>>, Error> {
+    let spec = options.take("balancer")?;
+    spec.map(|spec| fleetward_balancers::by_name(&spec)).transpose()
 }
 
 fn reflector_config(options: &mut Options) -> Result<ReflectorConfig, Error> {

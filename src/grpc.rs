@@ -1,6 +1,6 @@
 //! Load-balanced, retrying channels for tonic's generated clients.
 
-use fleetward_core::Error;
+use fleetward_core::{Error, RegistryUrl};
 pub use fleetward_grpc::*;
 
 /// Opens a channel to the service that a URL names.
@@ -20,6 +20,10 @@ pub use fleetward_grpc::*;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// The URL's option `balancer` chooses a balancer by [name](crate::balancers::by_name) where the
+/// builder has none: `etcd://10.0.0.1:2379/greeter?balancer=round_robin`, or with options of its own
+/// `?balancer=ring_hash?header=user-id%26min=4096` (`%26` is the `&` between them).
+///
 /// A channel to an [`Instancer`](crate::Instancer) that is at hand is made by
 /// [`build`](ChannelBuilder::build); so several channels share one registry handle.
 pub trait Connect {
@@ -33,7 +37,14 @@ pub trait Connect {
 
 impl<T: AsRef<str> + Send> Connect for ChannelBuilder<T> {
     async fn connect(self) -> Result<Channel, Error> {
-        let instancer = crate::discover(self.target().as_ref()).await?;
-        Ok(self.with_target(instancer).build())
+        let url = self.target().as_ref();
+        let instancer = crate::discover(url).await?;
+        let balancer = crate::connect::balancer(RegistryUrl::parse(url)?.options())?;
+        let builder = self.with_target(instancer);
+        Ok(match balancer {
+            Some(balancer) => builder.balancer_or(|| balancer),
+            None => builder,
+        }
+        .build())
     }
 }

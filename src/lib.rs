@@ -3,6 +3,7 @@
 mod connect;
 mod opened;
 mod scheme;
+mod views;
 
 pub use connect::{connect, discover, register};
 pub use fleetward_core::*;
@@ -31,3 +32,9 @@ pub mod etcd {
 
 #[cfg(feature = "grpc")]
 pub mod grpc;
+
+/// Active health checks by TCP and HTTP. gRPC's own health protocol is `grpc::GrpcHealth`.
+#[cfg(feature = "health")]
+pub mod health {
+    pub use fleetward_health::*;
+}

@@ -2,33 +2,110 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{Balancer, Error};
+use fleetward_core::{Balancer, Error, Options};
 
-use crate::{Random, RoundRobin};
+use crate::{
+    LeastRequest, Maglev, P2c, PeakEwma, Priority, Random, RingHash, RoundRobin, SlowStart, Split,
+    WeightedRandom, WeightedRoundRobin, ZoneAware,
+};
+
+/// Makes a balancer from its options; what it does not take is an error afterwards.
+type Make = fn(&mut Options) -> Result<Arc<dyn Balancer>, Error>;
+
+const KNOWN: &[(&str, Make)] = &[
+    ("least_request", |options| Ok(Arc::new(LeastRequest::from_options(options)?))),
+    ("maglev", |options| Ok(Arc::new(Maglev::from_options(options)?))),
+    ("p2c", |_| Ok(Arc::new(P2c::new()))),
+    ("peak_ewma", |options| Ok(Arc::new(PeakEwma::from_options(options)?))),
+    ("random", |_| Ok(Arc::new(Random::new()))),
+    ("ring_hash", |options| Ok(Arc::new(RingHash::from_options(options)?))),
+    ("round_robin", |_| Ok(Arc::new(RoundRobin::new()))),
+    ("weighted_random", |_| Ok(Arc::new(WeightedRandom::new()))),
+    ("weighted_round_robin", |options| Ok(Arc::new(WeightedRoundRobin::from_options(options)?))),
+];
+
+/// As [`Make`], for one that leaves the choice to balancers of the kind that is given.
+type Compose = fn(&mut Options, Inner) -> Result<Arc<dyn Balancer>, Error>;
+
+const COMPOSED: &[(&str, Compose)] = &[
+    ("priority", |options, inner| {
+        Ok(Arc::new(Priority::from_options(options, move || inner.make())?))
+    }),
+    ("slow_start", |options, inner| Ok(Arc::new(SlowStart::from_options(options, inner.make())?))),
+    ("split", |options, inner| Ok(Arc::new(Split::from_options(options, move || inner.make())?))),
+    ("zone_aware", |options, inner| {
+        Ok(Arc::new(ZoneAware::from_options(options, move || inner.make())?))
+    }),
+];
+
+/// So many balancers may stand in one another.
+const MAX_DEPTH: usize = 8;
 
 /// Every name that [`by_name`] knows.
-pub const NAMES: &[&str] = &["random", "round_robin"];
+pub fn names() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|(name, _)| *name).chain(COMPOSED.iter().map(|(name, _)| *name))
+}
 
-/// The balancer of that name, with its defaults.
+/// The balancer of that name, with options as in a URL's query: `ring_hash?header=user&min=1024`.
+///
+/// Those that leave the choice to another one (`priority`, `slow_start`, `split`, `zone_aware`) take
+/// it as the option `balancer`, which is such a text again and by default `peak_ewma`. A `&` in it is
+/// written `%26`, as anywhere in a query: `slow_start?window=60s&balancer=least_request?choices=3%26bias=2`.
 ///
 /// ```
-/// assert!(fleetward_balancers::by_name("round_robin").is_ok());
-/// let error = fleetward_balancers::by_name("best").unwrap_err();
+/// use fleetward_balancers::by_name;
+/// assert!(by_name("round_robin").is_ok());
+/// assert!(by_name("zone_aware?zone=eu-1a&balancer=slow_start?window=60s").is_ok());
+/// let error = by_name("best").unwrap_err();
 /// assert!(error.to_string().contains("round_robin"));
 /// ```
 ///
 /// # Errors
-/// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) for an unknown name; the message
-/// lists the known ones.
-pub fn by_name(name: &str) -> Result<Arc<dyn Balancer>, Error> {
-    match name {
-        "random" => Ok(Arc::new(Random::new())),
-        "round_robin" => Ok(Arc::new(RoundRobin::new())),
-        _ => Err(Error::invalid_input(format!(
-            "unknown balancer; known ones are: {}",
-            NAMES.join(", ")
-        ))
-        .with_context("balancer", name)),
+/// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) for an unknown name, an unknown option,
+/// a value that cannot be, or more than eight balancers in one another; the message lists the known
+/// ones.
+pub fn by_name(spec: &str) -> Result<Arc<dyn Balancer>, Error> {
+    make(spec, MAX_DEPTH)
+}
+
+fn make(spec: &str, depth: usize) -> Result<Arc<dyn Balancer>, Error> {
+    let (name, query) = spec.split_once('?').unwrap_or((spec, ""));
+    let mut options = Options::parse(query);
+    let named = |error: Error| error.with_context("balancer", name);
+    let made = if let Some((_, make)) = KNOWN.iter().find(|(known, _)| *known == name) {
+        make(&mut options).map_err(named)?
+    } else if let Some((_, compose)) = COMPOSED.iter().find(|(known, _)| *known == name) {
+        // Its error names the one inside that is wrong.
+        let inner = Inner::take(&mut options, depth)?;
+        compose(&mut options, inner).map_err(named)?
+    } else {
+        let known: Vec<_> = names().collect();
+        let message = format!("unknown balancer; known ones are: {}", known.join(", "));
+        return Err(named(Error::invalid_input(message)));
+    };
+    options.finish().map_err(named)?;
+    Ok(made)
+}
+
+/// The balancer in another one: made once already, and again for each group.
+struct Inner {
+    spec: String,
+    depth: usize,
+}
+
+impl Inner {
+    fn take(options: &mut Options, depth: usize) -> Result<Self, Error> {
+        let spec = options.take("balancer")?.unwrap_or_else(|| "peak_ewma".to_owned());
+        let Some(depth) = depth.checked_sub(1).filter(|&depth| depth > 0) else {
+            return Err(Error::invalid_input("too many balancers in one another"));
+        };
+        make(&spec, depth)?;
+        Ok(Self { spec, depth })
+    }
+
+    fn make(&self) -> Arc<dyn Balancer> {
+        // What could be made once can be made again.
+        make(&self.spec, self.depth).unwrap_or_else(|_| Arc::new(PeakEwma::new()))
     }
 }
 
@@ -38,8 +115,68 @@ mod tests {
 
     #[test]
     fn every_name_makes_a_balancer() {
-        for name in NAMES {
-            assert!(by_name(name).is_ok(), "{name}");
+        for name in names() {
+            let needed = match name {
+                "split" => "?version=v2&share=0.05",
+                "zone_aware" => "?zone=eu-1a",
+                "maglev" | "ring_hash" => "?header=user",
+                _ => "",
+            };
+            let made = by_name(&format!("{name}{needed}"));
+            assert!(made.is_ok(), "{name}: {made:?}");
+        }
+    }
+
+    #[test]
+    fn options_reach_the_balancer_or_are_refused() {
+        let made = |spec| format!("{:?}", by_name(spec).unwrap());
+        assert!(made("ring_hash?header=user&min=7&max=9").contains("min: 7, max: 9"));
+        assert!(made("ring_hash?header=user&min=9000").contains("min: 9000, max: 9000"));
+        assert!(made("ring_hash?header=user&max=9").contains("min: 9, max: 9"));
+        assert!(made("ring_hash?header=user&load=1.25").contains("1250000"));
+        assert!(made("maglev?header=user&table=503&load=2").contains("size: 503"));
+        assert!(made("maglev?header=user").contains("\"user\""));
+        assert_ne!(made("weighted_round_robin?per_thread"), made("weighted_round_robin"));
+        for (spec, part) in [
+            ("ring_hash", "give header="),
+            ("maglev?header=", "give header="),
+            ("ring_hash?header=user&min=0", "min"),
+            ("ring_hash?header=user&min=5&max=4", "max"),
+            ("ring_hash?header=user&max=8388609", "8388608"),
+            ("ring_hash?header=user&load=0.5", "load"),
+            ("ring_hash?header=user&load=NaN", "load"),
+            ("ring_hash?header=user&table=503", "table"),
+            ("maglev?header=user&table=65536", "prime"),
+            ("weighted_round_robin?per_thread=maybe", "per_thread"),
+            ("random?per_thread", "per_thread"),
+            ("zone_aware?zone=", "zone"),
+            ("priority?key=", "key"),
+            ("split?share=0.5&version=", "version"),
+            ("split?share=0.5&key=&value=x", "key"),
+        ] {
+            let error = by_name(spec).unwrap_err().to_string();
+            assert!(error.contains(part), "{spec}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_is_an_error_that_names_it() {
+        let error = by_name("random?sed=1").unwrap_err().to_string();
+        assert!(error.contains("sed") && error.contains("random"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_inside_is_an_error_outside() {
+        for spec in ["slow_start?balancer=best", "priority?balancer=p2c?x=1", "split?share=2"] {
+            assert!(by_name(spec).is_err(), "{spec}");
+        }
+        let inside = by_name("slow_start?balancer=priority?balancer=best").unwrap_err().to_string();
+        assert!(inside.contains("(balancer=best)"), "{inside}");
+        let nested = |levels| format!("{}p2c", "slow_start?balancer=".repeat(levels));
+        assert!(by_name(&nested(7)).is_ok());
+        for levels in [8, 100_000] {
+            let error = by_name(&nested(levels)).unwrap_err().to_string();
+            assert!(error.contains("too many") && error.len() < 2000, "{error}");
         }
     }
 }

@@ -1,9 +1,45 @@
 #![doc = include_str!("../README.md")]
 
+mod alias;
 mod by_name;
+mod draws;
+mod groups;
+mod guide;
+mod halving;
+mod hashing;
+mod key;
+mod least_request;
+mod load;
+mod maglev;
+mod p2c;
+mod peak_ewma;
+mod priority;
 mod random;
+mod ring_hash;
 mod round_robin;
+mod sampler;
+mod schedule;
+mod slow_start;
+mod split;
+mod subset;
+mod turns;
+mod weighted_random;
+mod weighted_round_robin;
+mod zone_aware;
 
-pub use by_name::{NAMES, by_name};
+pub use by_name::{by_name, names};
+pub use key::HashKey;
+pub use least_request::LeastRequest;
+pub use maglev::Maglev;
+pub use p2c::P2c;
+pub use peak_ewma::PeakEwma;
+pub use priority::Priority;
 pub use random::Random;
+pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
+pub use slow_start::SlowStart;
+pub use split::Split;
+pub use subset::Subset;
+pub use weighted_random::WeightedRandom;
+pub use weighted_round_robin::WeightedRoundRobin;
+pub use zone_aware::ZoneAware;

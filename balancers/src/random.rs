@@ -1,8 +1,8 @@
 //! Any of them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use fleetward_core::{Balancer, PickContext, ReadySet};
+
+use crate::draws::Draws;
 
 /// Any endpoint, each with the same probability. Weights are not looked at.
 ///
@@ -16,8 +16,7 @@ use fleetward_core::{Balancer, PickContext, ReadySet};
 /// ```
 #[derive(Debug, Default)]
 pub struct Random {
-    /// Only with a seed; without one each thread draws from a generator of its own.
-    seeded: Option<AtomicU64>,
+    draws: Draws,
 }
 
 impl Random {
@@ -28,23 +27,12 @@ impl Random {
 
     /// Draws the same sequence for the same seed, shared by all threads.
     pub fn with_seed(seed: u64) -> Self {
-        Self { seeded: Some(AtomicU64::new(seed)) }
+        Self { draws: Draws::with_seed(seed) }
     }
 }
 
 impl Balancer for Random {
     fn pick(&self, endpoints: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
-        let n = endpoints.len();
-        if n == 0 {
-            return None;
-        }
-        Some(match &self.seeded {
-            None => fastrand::usize(..n),
-            // A counter that seeds a generator for one draw: repeatable without a lock.
-            Some(counter) => {
-                let seed = counter.fetch_add(1, Ordering::Relaxed);
-                fastrand::Rng::with_seed(seed).usize(..n)
-            }
-        })
+        (!endpoints.is_empty()).then(|| self.draws.below(endpoints.len()))
     }
 }

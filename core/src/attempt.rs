@@ -41,19 +41,13 @@ pub(crate) fn take<F: Future>(
     attempt.take_value().map(RefCell::into_inner).unwrap_or_default()
 }
 
-/// How many attempts of this call went before; 0 outside any retry.
-pub(crate) fn number() -> u32 {
-    ATTEMPT.try_with(|context| context.borrow().number).unwrap_or(0)
-}
-
-/// How many instances this call has tried already.
-pub(crate) fn tried_len() -> usize {
-    ATTEMPT.try_with(|context| context.borrow().tried.len()).unwrap_or(0)
-}
-
-/// Whether this call has tried the instance already.
-pub(crate) fn is_tried(instance: &InstanceId) -> bool {
-    ATTEMPT.try_with(|context| context.borrow().tried.contains(instance)).unwrap_or(false)
+/// Calls `f` with what is known of the attempt: how many went before it, and where they went.
+pub(crate) fn with<T>(f: impl Fn(u32, &[InstanceId]) -> T) -> T {
+    let inside = ATTEMPT.try_with(|context| {
+        let context = context.borrow();
+        f(context.number, &context.tried)
+    });
+    inside.unwrap_or_else(|_| f(0, &[]))
 }
 
 /// Notes where this attempt went, or that it found no endpoint.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Index;
 use std::sync::Arc;
 
-use crate::Member;
+use crate::{Member, PickContext};
 
 /// Chooses an endpoint for a call. One method is all that a balancer needs.
 ///
@@ -30,30 +30,89 @@ pub trait Balancer: Send + Sync + fmt::Debug {
     /// The position of the chosen endpoint, or `None` to choose none. The set is never empty. A
     /// position outside the set counts as `None`.
     fn pick(&self, endpoints: &ReadySet<'_>, context: &PickContext<'_>) -> Option<usize>;
+
+    /// What `pick` wants to have at hand for a set: a table, a schedule, groups.
+    ///
+    /// Runs once for each new set, by its publisher, off the path of calls; `pick` finds it by
+    /// [`ReadySet::prepared`]. It is asked for an empty set as well. If it panics, that set is not
+    /// prepared.
+    fn prepare(&self, endpoints: &ReadySet<'_>) -> Option<Prepared> {
+        let _ = endpoints;
+        None
+    }
 }
 
+/// What a balancer has prepared for one set; it knows the type.
+pub type Prepared = Box<dyn Any + Send + Sync>;
+
+#[deny(clippy::missing_trait_methods)]
 impl<B: Balancer + ?Sized> Balancer for Arc<B> {
     fn pick(&self, endpoints: &ReadySet<'_>, context: &PickContext<'_>) -> Option<usize> {
         (**self).pick(endpoints, context)
     }
+
+    fn prepare(&self, endpoints: &ReadySet<'_>) -> Option<Prepared> {
+        (**self).prepare(endpoints)
+    }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<B: Balancer + ?Sized> Balancer for Box<B> {
     fn pick(&self, endpoints: &ReadySet<'_>, context: &PickContext<'_>) -> Option<usize> {
         (**self).pick(endpoints, context)
     }
+
+    fn prepare(&self, endpoints: &ReadySet<'_>) -> Option<Prepared> {
+        (**self).prepare(endpoints)
+    }
 }
 
 /// The endpoints that can take a call now, sorted by instance id.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct ReadySet<'a> {
     members: &'a [Member],
+    resting: &'a [Member],
+    prepared: Option<&'a Prepared>,
 }
 
 impl<'a> ReadySet<'a> {
-    /// A view of `members`; for tests of a balancer.
+    /// A view of `members`: for tests of a balancer, and for a balancer that offers another one a
+    /// part of its set.
     pub fn new(members: &'a [Member]) -> Self {
-        Self { members }
+        Self { members, resting: &[], prepared: None }
+    }
+
+    /// With those that are known and cannot take a call now.
+    #[must_use]
+    pub fn with_resting(mut self, resting: &'a [Member]) -> Self {
+        self.resting = resting;
+        self
+    }
+
+    /// With what the balancer's [`prepare`](Balancer::prepare) made of this same set.
+    #[must_use]
+    pub fn with_prepared(mut self, prepared: Option<&'a Prepared>) -> Self {
+        self.prepared = prepared;
+        self
+    }
+
+    /// Those that the registry knows and that cannot take a call now: not connected, not yet checked,
+    /// unhealthy or ejected. Draining ones are in neither.
+    pub fn resting(&self) -> &'a [Member] {
+        self.resting
+    }
+
+    /// What [`prepare`](Balancer::prepare) made of this set, if it is a `T`.
+    ///
+    /// Nothing in a set that nobody has prepared: a test's, or what is left of a set when a retry
+    /// leaves out the endpoints tried.
+    pub fn prepared<T: Any>(&self) -> Option<&'a T> {
+        self.prepared?.downcast_ref()
+    }
+
+    /// The endpoints as a slice.
+    pub fn members(&self) -> &'a [Member] {
+        self.members
     }
 
     /// How many there are.
@@ -85,44 +144,11 @@ impl Index<usize> for ReadySet<'_> {
     }
 }
 
-/// What a balancer may know of the call.
-#[derive(Clone, Copy, Default)]
-pub struct PickContext<'a> {
-    request: Option<&'a dyn Any>,
-    attempt: u32,
-}
-
-impl<'a> PickContext<'a> {
-    /// Knows nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// With the request, so that a balancer can look at it.
-    #[must_use]
-    pub fn with_request(mut self, request: &'a dyn Any) -> Self {
-        self.request = Some(request);
-        self
-    }
-
-    pub(crate) fn with_attempt(mut self, attempt: u32) -> Self {
-        self.attempt = attempt;
-        self
-    }
-
-    /// The request, if it is a `T`: for gRPC an `http::Request<tonic::body::Body>`.
-    pub fn request<T: Any>(&self) -> Option<&'a T> {
-        self.request?.downcast_ref()
-    }
-
-    /// How many attempts of this call went before: 0 for the first.
-    pub fn attempt(&self) -> u32 {
-        self.attempt
-    }
-}
-
-impl fmt::Debug for PickContext<'_> {
+impl fmt::Debug for ReadySet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PickContext").field("attempt", &self.attempt).finish_non_exhaustive()
+        f.debug_struct("ReadySet")
+            .field("members", &self.members)
+            .field("resting", &self.resting)
+            .finish_non_exhaustive()
     }
 }

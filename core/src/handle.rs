@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::reflector::WeakReflector;
+use crate::view::Lens;
 use crate::{
     Error, ErrorKind, Instance, Instancer, Keeper, Reflector, ReflectorConfig, RegisterOptions,
-    Registrar, Registration, Registry, ServiceName, Source, Subscription,
+    Registrar, Registration, Registry, ServiceName, Source, Subscription, View,
 };
 
 /// A registry, whatever is behind it: services are looked up and registered through it.
@@ -37,8 +38,23 @@ pub struct RegistryHandle {
 struct Shared {
     discovery: Discovery,
     registrar: Option<Arc<dyn Registrar>>,
-    reflector_config: ReflectorConfig,
-    reflectors: Mutex<HashMap<ServiceName, WeakReflector>>,
+    config: Config,
+    followed: Mutex<HashMap<ServiceName, (WeakReflector, Arc<Lens>)>>,
+    /// What a fixed set is seen through.
+    lens: Arc<Lens>,
+}
+
+/// How services are followed and what is shown of them.
+#[derive(Clone, Default)]
+struct Config {
+    reflector: ReflectorConfig,
+    views: Vec<Arc<dyn View>>,
+}
+
+impl Config {
+    fn lens(&self) -> Arc<Lens> {
+        Arc::new(Lens::new(Arc::new(self.views.clone())))
+    }
 }
 
 #[derive(Clone)]
@@ -67,17 +83,17 @@ impl RegistryHandle {
     }
 
     fn over(discovery: Discovery) -> Self {
-        Self::of(discovery, None, ReflectorConfig::default(), None)
+        Self::of(discovery, None, Config::default(), None)
     }
 
     fn of(
         discovery: Discovery,
         registrar: Option<Arc<dyn Registrar>>,
-        reflector_config: ReflectorConfig,
+        config: Config,
         default_service: Option<ServiceName>,
     ) -> Self {
-        let reflectors = Mutex::default();
-        let shared = Shared { discovery, registrar, reflector_config, reflectors };
+        let (lens, followed) = (config.lens(), Mutex::default());
+        let shared = Shared { discovery, registrar, config, followed, lens };
         Self { shared: Arc::new(shared), default_service }
     }
 
@@ -85,7 +101,7 @@ impl RegistryHandle {
     /// with older clones.
     #[must_use]
     pub fn with_registrar(self, registrar: Arc<dyn Registrar>) -> Self {
-        let config = self.shared.reflector_config.clone();
+        let config = self.shared.config.clone();
         let discovery = self.shared.discovery.clone();
         Self::of(discovery, Some(registrar), config, self.default_service)
     }
@@ -93,6 +109,31 @@ impl RegistryHandle {
     /// Sets how services are followed. The result shares nothing with older clones.
     #[must_use]
     pub fn with_reflector_config(self, config: ReflectorConfig) -> Self {
+        let config = Config { reflector: config, ..self.shared.config.clone() };
+        self.with_config(config)
+    }
+
+    /// Shows of each service only the instances that `view` chooses, of those that the views given
+    /// before have left. The result shares nothing with older clones. What is registered is not
+    /// affected.
+    ///
+    /// ```
+    /// # use std::fmt::Debug;
+    /// # use fleetward_core::{Error, Filter, Registry, RegistryHandle, Source};
+    /// # fn use_it<B: Source + Registry + Debug>(backend: B) -> Result<(), Error> {
+    /// let registry = RegistryHandle::new(backend).with_view(Filter::zone("eu-1a").or_all());
+    /// let greeters = registry.service("greeter")?; // those of this zone, if there are any
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_view(self, view: impl View) -> Self {
+        let mut config = self.shared.config.clone();
+        config.views.push(Arc::new(view));
+        self.with_config(config)
+    }
+
+    fn with_config(self, config: Config) -> Self {
         let (discovery, registrar) = (self.shared.discovery.clone(), self.shared.registrar.clone());
         Self::of(discovery, registrar, config, self.default_service)
     }
@@ -126,26 +167,34 @@ impl RegistryHandle {
         Error: From<N::Error>,
     {
         let name = name.try_into()?;
+        let views = &self.shared.config.views;
         let source = match &self.shared.discovery {
-            Discovery::Fixed(instancer) => return Ok(instancer.clone()),
+            Discovery::Fixed(instancer) if views.is_empty() => return Ok(instancer.clone()),
+            Discovery::Fixed(instancer) => {
+                let (inner, lens) = (instancer.clone(), Some(self.shared.lens.clone()));
+                return Ok(Arc::new(Followed { inner, lens, _shared: self.shared.clone() }));
+            }
             Discovery::Source(source) => source,
         };
         // Held while the reflector is started, which never waits, so that two who ask at once
         // share one. Nothing in here leaves the map half changed, so a poisoned lock is whole.
-        let mut reflectors = self.shared.reflectors.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = reflectors.get(&name).and_then(WeakReflector::upgrade);
-        let reflector = match known.filter(Reflector::is_running) {
-            Some(reflector) => reflector,
+        let mut followed = self.shared.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = followed.get(&name);
+        let known = known.and_then(|(reflector, lens)| Some((reflector.upgrade()?, lens.clone())));
+        let (inner, lens) = match known.filter(|(reflector, _)| reflector.is_running()) {
+            Some(known) => known,
             // Also where one is left whose runtime has ended, or whose source has panicked.
             None => {
-                let config = self.shared.reflector_config.clone();
-                let reflector = source.reflect(name.clone(), config)?;
-                reflectors.retain(|_, reflector| reflector.is_alive());
-                reflectors.insert(name, reflector.downgrade());
-                reflector
+                let config = &self.shared.config;
+                let reflector = source.reflect(name.clone(), config.reflector.clone())?;
+                let lens = config.lens();
+                followed.retain(|_, (reflector, _)| reflector.is_alive());
+                followed.insert(name, (reflector.downgrade(), lens.clone()));
+                (reflector, lens)
             }
         };
-        Ok(Arc::new(View { reflector, _shared: self.shared.clone() }))
+        let lens = (!views.is_empty()).then_some(lens);
+        Ok(Arc::new(Followed { inner, lens, _shared: self.shared.clone() }))
     }
 
     /// Registers an instance with the default [`RegisterOptions`].
@@ -200,6 +249,7 @@ impl fmt::Debug for RegistryHandle {
         };
         debug
             .field("registers", &self.shared.registrar.is_some())
+            .field("views", &self.shared.config.views.len())
             .field("default_service", &self.default_service)
             .finish_non_exhaustive()
     }
@@ -229,20 +279,27 @@ impl fmt::Debug for WeakRegistryHandle {
 
 /// What [`RegistryHandle::service`] gives out.
 #[derive(Clone)]
-struct View {
-    reflector: Reflector,
+struct Followed<I> {
+    inner: I,
+    /// The one of all who ask for this service, so that views are computed once for all of them.
+    lens: Option<Arc<Lens>>,
     _shared: Arc<Shared>,
 }
 
-impl Instancer for View {
+impl<I: Instancer + Clone + 'static> Instancer for Followed<I> {
     fn subscribe(&self) -> Subscription {
-        self.reflector.subscribe().guarded(Arc::new(self.clone()))
+        let subscription = self.inner.subscribe();
+        let subscription = match &self.lens {
+            Some(lens) => lens.over(subscription),
+            None => subscription,
+        };
+        subscription.guarded(Arc::new(self.clone()))
     }
 }
 
-impl fmt::Debug for View {
+impl<I: fmt::Debug> fmt::Debug for Followed<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reflector.fmt(f)
+        self.inner.fmt(f)
     }
 }
 

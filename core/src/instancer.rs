@@ -3,13 +3,14 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures::Stream;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
 use crate::snapshot::sorted_unique;
+use crate::view::Memo;
 use crate::{Error, ErrorKind, Freshness, Instance, Snapshot};
 
 /// The live view of one service.
@@ -38,12 +39,23 @@ impl<T: Instancer + ?Sized> Instancer for Arc<T> {
 pub struct Subscription {
     service: Arc<str>,
     receiver: watch::Receiver<Arc<Snapshot>>,
+    /// What shows another set than the one published. It works when it is read, without a task.
+    memo: Option<Arc<Memo>>,
+    /// The revision returned last. What is published need not change what a view shows.
+    seen: u64,
     stream: Option<WatchStream<Arc<Snapshot>>>,
+    /// The revision that the stream yielded last.
+    streamed: Option<u64>,
     /// Whatever must live as long as somebody is subscribed (the reflector's task).
     _guard: Option<Arc<dyn std::any::Any + Send + Sync>>,
 }
 
 impl Subscription {
+    fn new(service: Arc<str>, mut receiver: watch::Receiver<Arc<Snapshot>>) -> Self {
+        let seen = receiver.borrow_and_update().revision;
+        Self { service, receiver, memo: None, seen, stream: None, streamed: None, _guard: None }
+    }
+
     /// The service's name, for messages.
     pub fn service(&self) -> &Arc<str> {
         &self.service
@@ -51,7 +63,8 @@ impl Subscription {
 
     /// The newest snapshot, without waiting.
     pub fn current(&self) -> Arc<Snapshot> {
-        self.receiver.borrow().clone()
+        let published = self.receiver.borrow().clone();
+        self.shown(published)
     }
 
     /// Waits for a snapshot newer than the last one this method (or none) returned. Cancel safe.
@@ -59,10 +72,13 @@ impl Subscription {
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) once the publisher is gone.
     pub async fn changed(&mut self) -> Result<Arc<Snapshot>, Error> {
-        match self.receiver.changed().await {
-            Ok(()) => Ok(self.receiver.borrow_and_update().clone()),
-            Err(_) => Err(Error::new(ErrorKind::Closed, "nobody publishes this service any more")
-                .with_context("service", &*self.service)),
+        loop {
+            self.published().await?;
+            let newest = self.take_newest();
+            if self.seen != newest.revision {
+                self.seen = newest.revision;
+                return Ok(newest);
+            }
         }
     }
 
@@ -74,16 +90,54 @@ impl Subscription {
         &mut self,
         mut condition: impl FnMut(&Snapshot) -> bool,
     ) -> Result<Arc<Snapshot>, Error> {
-        match self.receiver.wait_for(|snapshot| condition(snapshot)).await {
-            Ok(snapshot) => Ok(snapshot.clone()),
-            Err(_) => Err(Error::new(ErrorKind::Closed, "nobody publishes this service any more")
-                .with_context("service", &*self.service)),
+        loop {
+            let newest = self.take_newest();
+            self.seen = newest.revision;
+            if condition(&newest) {
+                return Ok(newest);
+            }
+            self.published().await?;
         }
     }
 
-    /// Keeps `guard` alive as long as this subscription.
+    async fn published(&mut self) -> Result<(), Error> {
+        self.receiver.changed().await.map_err(|_| {
+            Error::new(ErrorKind::Closed, "nobody publishes this service any more")
+                .with_context("service", &*self.service)
+        })
+    }
+
+    fn take_newest(&mut self) -> Arc<Snapshot> {
+        let published = self.receiver.borrow_and_update().clone();
+        self.shown(published)
+    }
+
+    /// Never under the channel's lock: a view may take its time.
+    fn shown(&self, published: Arc<Snapshot>) -> Arc<Snapshot> {
+        match &self.memo {
+            Some(memo) => memo.show(published),
+            None => published,
+        }
+    }
+
+    /// Where the snapshots come from, and what they are seen through.
+    pub(crate) fn origin(&self) -> (&watch::Receiver<Arc<Snapshot>>, Option<&Arc<Memo>>) {
+        (&self.receiver, self.memo.as_ref())
+    }
+
+    /// Shows what `memo` makes of what this subscription has shown so far.
+    pub(crate) fn through(mut self, memo: Arc<Memo>) -> Self {
+        self.memo = Some(memo);
+        self.seen = self.take_newest().revision;
+        self
+    }
+
+    /// Keeps `guard` alive as long as this subscription, beside what it keeps already.
     pub(crate) fn guarded(mut self, guard: Arc<dyn std::any::Any + Send + Sync>) -> Self {
-        self._guard = Some(guard);
+        self._guard = Some(match self._guard.take() {
+            Some(other) => Arc::new((other, guard)),
+            None => guard,
+        });
         self
     }
 }
@@ -93,7 +147,10 @@ impl Clone for Subscription {
         Self {
             service: self.service.clone(),
             receiver: self.receiver.clone(),
+            memo: self.memo.clone(),
+            seen: self.seen,
             stream: None,
+            streamed: None,
             _guard: self._guard.clone(),
         }
     }
@@ -113,8 +170,17 @@ impl Stream for Subscription {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let stream = this.stream.get_or_insert_with(|| WatchStream::new(this.receiver.clone()));
-        Pin::new(stream).poll_next(cx)
+        loop {
+            let stream = this.stream.get_or_insert_with(|| WatchStream::new(this.receiver.clone()));
+            let Some(published) = ready!(Pin::new(stream).poll_next(cx)) else {
+                return Poll::Ready(None);
+            };
+            let newest = this.shown(published);
+            if this.streamed != Some(newest.revision) {
+                this.streamed = Some(newest.revision);
+                return Poll::Ready(Some(newest));
+            }
+        }
     }
 }
 
@@ -204,12 +270,7 @@ impl Publisher {
 
 impl Instancer for Publisher {
     fn subscribe(&self) -> Subscription {
-        Subscription {
-            service: self.service.clone(),
-            receiver: self.sender.subscribe(),
-            stream: None,
-            _guard: None,
-        }
+        Subscription::new(self.service.clone(), self.sender.subscribe())
     }
 }
 

@@ -41,6 +41,12 @@ impl Freshness {
         }
     }
 
+    /// Whether a subscriber need not be woken for the difference.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && self.error().map(Error::kind) == other.error().map(Error::kind)
+    }
+
     /// Whether this is the last known good set rather than the current one.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Stale { .. })
@@ -53,7 +59,8 @@ impl Freshness {
 #[non_exhaustive]
 pub struct Snapshot {
     /// Counts the snapshots published for this service in this process, from 0 (pending). It is
-    /// not the registry's own revision.
+    /// not the registry's own revision. A [view](crate::InstancerExt::view) leaves numbers out: its
+    /// snapshot bears the number of the one that last changed what it shows.
     pub revision: u64,
     /// The instances, sorted by id, each id once.
     pub instances: Arc<[Arc<Instance>]>,
@@ -82,7 +89,11 @@ pub(crate) fn sorted_unique(
     instances: impl IntoIterator<Item = Arc<Instance>>,
 ) -> Arc<[Arc<Instance>]> {
     let mut all: Vec<_> = instances.into_iter().collect();
-    all.sort_by(|a, b| a.id().cmp(b.id()));
-    all.dedup_by(|later, earlier| later.id() == earlier.id());
+    sort_unique(&mut all);
     all.into()
+}
+
+pub(crate) fn sort_unique(instances: &mut Vec<Arc<Instance>>) {
+    instances.sort_by(|a, b| a.id().cmp(b.id()));
+    instances.dedup_by(|later, earlier| later.id() == earlier.id());
 }

@@ -8,10 +8,12 @@
 //! docs/observability.md lists all of them; a test holds the two together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
+use crate::endpoint::Checked;
 use crate::{Connectivity, Error, Freshness, InstanceId, ServiceName};
 
 /// Beyond so many at once a summary stands for the single events.
@@ -99,7 +101,7 @@ pub(crate) fn freshness(
     gauge!("fleetward_stale", service, u8::from(after.is_stale()));
     let since = match after {
         Freshness::Stale { since, .. } => now.saturating_duration_since(*since),
-        _ => std::time::Duration::ZERO,
+        _ => Duration::ZERO,
     };
     gauge!("fleetward_stale_seconds", service, since.as_secs_f64());
     match (before, after) {
@@ -176,10 +178,51 @@ pub(crate) fn connectivity(
     }
 }
 
+/// A health check found out something new of an endpoint.
+pub(crate) fn checked(service: &str, instance: &InstanceId, to: Checked, error: Option<&Error>) {
+    match (to, error) {
+        (Checked::Healthy, _) => {
+            info!(target: "fleetward", service, %instance, "healthy");
+            count!("fleetward_found_healthy_total", service, 1);
+        }
+        (Checked::Unhealthy, Some(error)) => {
+            warn!(target: "fleetward", service, %instance, %error, "unhealthy");
+            count!("fleetward_found_unhealthy_total", service, 1);
+        }
+        _ => debug!(target: "fleetward", service, %instance, "health is not known yet"),
+    }
+}
+
+/// A health check cannot check an endpoint.
+pub(crate) fn not_checked(service: &str, instance: &InstanceId, error: &Error) {
+    warn!(target: "fleetward", service, %instance, %error, "health cannot be checked");
+}
+
 /// A factory failed for one instance.
 pub(crate) fn factory_failed(service: &str, instance: &InstanceId, error: &Error) {
     warn!(target: "fleetward", service, %instance, %error, "factory failed");
     count!("fleetward_factory_failures_total", service, 1);
+}
+
+/// Outlier detection leaves an endpoint out.
+pub(crate) fn ejected(service: &str, instance: &InstanceId, reason: &str, time: Duration) {
+    warn!(target: "fleetward", service, %instance, reason, ?time, "ejected");
+    count!("fleetward_ejections_total", service, 1);
+}
+
+/// An endpoint that was ejected takes calls again.
+pub(crate) fn readmitted(service: &str, instance: &InstanceId) {
+    info!(target: "fleetward", service, %instance, "readmitted");
+}
+
+/// The endpointer's task ended by a panic of code that is not its own.
+pub(crate) fn stopped(service: &str) {
+    error!(target: "fleetward", service, "a view or an instancer panicked: the endpoints no longer follow it");
+}
+
+/// A balancer panicked while it prepared a set.
+pub(crate) fn not_prepared(service: &str) {
+    error!(target: "fleetward", service, "the balancer panicked while it prepared a set");
 }
 
 /// A new set of endpoints was published.

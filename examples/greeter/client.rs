@@ -17,7 +17,7 @@ pub(crate) struct ClientArgs {
     #[arg(long, env = "FLEETWARD_REGISTRY")]
     registry: String,
     /// How an instance is chosen, by name
-    #[arg(long, default_value = "round_robin")]
+    #[arg(long, default_value = "peak_ewma")]
     balancer: String,
     /// How many calls to make
     #[arg(long, default_value_t = 100)]

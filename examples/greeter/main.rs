@@ -6,7 +6,7 @@
 //! ```text
 //! cargo run --example greeter --features etcd -- server --registry etcd://127.0.0.1:2379/greeter --port 3000
 //! cargo run --example greeter --features etcd -- client --registry etcd://127.0.0.1:2379/greeter \
-//!     --balancer round_robin --calls 100 --interval 100ms
+//!     --balancer peak_ewma --calls 100 --interval 100ms
 //! ```
 //!
 //! Log: `RUST_LOG=fleetward=info`.

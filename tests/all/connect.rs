@@ -73,14 +73,17 @@ async fn wrong_urls_say_what_is_wrong_and_what_there_is() {
     for (url, expected) in [
         ("127.0.0.1:2379", "scheme:"),
         ("zookeeper://h:1/s", "there are: memory:, static:, consul:, consuls:, etcd:, etcds:"),
-        ("memory:greeter?codec=plain", "known options are: empty_set (option=codec"),
+        (
+            "memory:greeter?codec=plain",
+            "known options are: balancer, client_id, client_index, empty_set, only, prefer, subset (option=codec",
+        ),
         ("memory:greeter?empty_set=often", "hold, honour"),
         ("memory:greeter?empty_set=1s&empty_set=2s", "given twice"),
         ("memory://a,b/greeter", "memory://name/service"),
         ("memory:gre%20eter", "letters, digits"),
         ("static:", "the list is empty"),
         ("static:127.0.0.1", "the port is missing"),
-        ("static:127.0.0.1:80?weight=1", "known options are: empty_set"),
+        ("static:127.0.0.1:80?weight=1", "known options are: balancer, client_id, client_index"),
     ] {
         let error = refused(url).await;
         assert!(error.to_string().contains(expected), "{url}: {error}");
@@ -153,4 +156,21 @@ async fn an_etcd_that_is_down_keeps_no_program_from_starting() {
     let told = view.wait_for(|set| set.freshness.error().is_some());
     let set = tokio::time::timeout(Duration::from_secs(5), told).await.unwrap().unwrap();
     assert!(set.freshness.is_pending(), "nothing is known, and why not is said: {set:?}");
+}
+
+#[tokio::test]
+async fn a_url_names_the_balancer_and_code_wins_over_it() {
+    use fleetward::balancers::Random;
+    use fleetward::grpc::{Channel, Connect};
+    let url = "static://127.0.0.1:1/greeter?balancer=round_robin";
+    let channel = Channel::builder(url).connect().await.unwrap();
+    assert!(format!("{channel:?}").contains("RoundRobin"), "{channel:?}");
+    let channel = Channel::builder(url).balancer(Random::new()).connect().await.unwrap();
+    assert!(format!("{channel:?}").contains("Random"), "{channel:?}");
+    let error = refused("static:127.0.0.1:1?balancer=best").await.to_string();
+    assert!(error.contains("best") && error.contains("round_robin"), "{error}");
+    let error = refused("memory:greeter?balancer=ring_hash?header=user&min=4096").await.to_string();
+    assert!(error.contains("option=min") && error.contains("joined by %26"), "{error}");
+    let error = refused("memory:greeter?balancer=round_robin?sped=1").await.to_string();
+    assert!(error.contains("sped"), "{error}");
 }

@@ -1,6 +1,8 @@
 //! Whole-system tests through the facade, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a test that panics has failed, as it should
 
+#[cfg(all(feature = "grpc", feature = "health"))]
+mod checked;
 mod connect;
 #[cfg(feature = "grpc")]
 mod generated;
@@ -13,3 +15,4 @@ mod health;
 mod observability;
 #[cfg(all(unix, feature = "grpc", any(feature = "consul", feature = "etcd")))]
 mod programs;
+mod views;

@@ -133,8 +133,8 @@ impl ConsulConfig {
         self
     }
 
-    /// Whether only instances that pass every check are discovered. Default true. Otherwise those
-    /// with a warning come with the weight for warnings, and critical ones and those in
+    /// Whether only instances that pass every check are discovered, their node's included: one
+    /// with a warning is not. Default true. Otherwise those with a warning come with the weight for warnings, and critical ones and those in
     /// maintenance with weight 0.
     #[must_use]
     pub fn with_passing(mut self, passing: bool) -> Self {

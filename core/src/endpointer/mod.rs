@@ -13,16 +13,21 @@ mod slot;
 mod worker;
 
 use std::fmt;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+pub(crate) use self::set::BalancerId;
 pub use self::set::{Endpoint, EndpointSet};
 use self::worker::Worker;
-use crate::{Backoff, Factory, Instancer};
+use crate::clock::Clock;
+use crate::endpoint::Surroundings;
+use crate::{Backoff, Balancer, Factory, FeedbackConfig, Instancer, OutlierDetection, telemetry};
 
 /// The callable endpoints of one service, kept up to date by a task of its own.
 ///
@@ -56,12 +61,22 @@ impl Endpointer<()> {
 impl<S> Endpointer<S> {
     /// The service's name.
     pub fn service(&self) -> &Arc<str> {
-        &self.shared.service
+        &self.shared.around.service
     }
 
     /// The set as it is now. Lock-free, allocates nothing; hold the guard only briefly.
     pub fn load(&self) -> Guard<Arc<EndpointSet<S>>> {
         self.shared.set.load()
+    }
+
+    /// Has every set from now on prepared for `balancer`, for as long as it lives.
+    pub(crate) fn attach(&self, balancer: &Arc<dyn Balancer>) -> BalancerId {
+        self.shared.attach(Arc::downgrade(balancer))
+    }
+
+    /// The time as of the last call.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     /// Waits until the set fulfils the condition, as it is now included. Cancel safe; without a
@@ -94,7 +109,7 @@ impl<S> Clone for Endpointer<S> {
 impl<S> fmt::Debug for Endpointer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpointer")
-            .field("service", &self.shared.service)
+            .field("service", self.service())
             .field("set", &*self.load())
             .finish_non_exhaustive()
     }
@@ -108,6 +123,9 @@ pub struct EndpointerBuilder {
     max_concurrent: usize,
     make_timeout: Duration,
     backoff: Backoff,
+    feedback: FeedbackConfig,
+    panic_threshold: f64,
+    outliers: Option<OutlierDetection>,
     seed: Option<u64>,
 }
 
@@ -119,6 +137,9 @@ impl Default for EndpointerBuilder {
             max_concurrent: 64,
             make_timeout: Duration::from_secs(10),
             backoff: backoff.unwrap_or_default(),
+            feedback: FeedbackConfig::default(),
+            panic_threshold: 0.5,
+            outliers: None,
             seed: None,
         }
     }
@@ -153,6 +174,31 @@ impl EndpointerBuilder {
         self
     }
 
+    /// Sets what endpoints learn from their calls.
+    pub fn feedback(mut self, feedback: FeedbackConfig) -> Self {
+        self.feedback = feedback;
+        self
+    }
+
+    /// Leaves instances out for a time that fail more than the others (default: off).
+    pub fn outlier_detection(mut self, detection: OutlierDetection) -> Self {
+        self.outliers = Some(detection);
+        self
+    }
+
+    /// Sets the share of healthy endpoints below which those that are not healthy are used as well
+    /// (default 0.5, as in Envoy; 0: never). What is outside 0 to 1 is brought inside, what is not a
+    /// number counts as the default.
+    ///
+    /// When a health check calls most of a fleet unhealthy, the check may be what is wrong, and the
+    /// few that are left would not carry the load of all. Endpoints that are draining or not
+    /// connected are never used, nor are those whose check has not spoken yet; these count as healthy
+    /// until it has, so that a client that starts waits for it.
+    pub fn panic_threshold(mut self, share: f64) -> Self {
+        self.panic_threshold = if share.is_nan() { 0.5 } else { share.clamp(0.0, 1.0) };
+        self
+    }
+
     /// Makes the jitter repeatable.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -170,30 +216,82 @@ impl EndpointerBuilder {
         F: Factory<S>,
     {
         let subscription = instancer.subscribe();
-        let shared = Arc::new(Shared {
+        let around = Surroundings {
             service: subscription.service().clone(),
-            set: ArcSwap::from_pointee(EndpointSet::pending()),
-            version: watch::Sender::new(0),
-        });
+            is_attached: true,
+            feedback: self.feedback.clone(),
+            suspect_after: self.outliers.as_ref().map_or(0, OutlierDetection::suspect_after),
+            ..Surroundings::default()
+        };
+        let shared = Arc::new(Shared::new(around));
         let worker = Worker::new(self, subscription, Arc::new(factory), shared.clone());
-        let task = tokio::spawn(worker.run());
+        let around = shared.around.clone();
+        let task = tokio::spawn(async move {
+            // What a view or an instancer of the caller's own does wrong is not to pass in silence.
+            if AssertUnwindSafe(worker.run()).catch_unwind().await.is_err() {
+                telemetry::stopped(&around.service);
+            }
+        });
         Endpointer { shared, _task: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 }
 
 /// What the worker writes and the handles read.
 struct Shared<S> {
-    service: Arc<str>,
+    around: Arc<Surroundings>,
+    clock: Clock,
     set: ArcSwap<EndpointSet<S>>,
     /// Counts the sets published, to wake who waits for one.
     version: watch::Sender<u64>,
+    /// Whose balancers have each set prepared. Held while one is published, never by a pick.
+    attached: Mutex<Attached>,
+}
+
+#[derive(Default)]
+struct Attached {
+    next: BalancerId,
+    balancers: Vec<(BalancerId, Weak<dyn Balancer>)>,
 }
 
 impl<S> Shared<S> {
-    fn publish(&self, set: EndpointSet<S>) {
-        self.set.store(Arc::new(set));
+    fn new(around: Surroundings) -> Self {
+        Self {
+            around: Arc::new(around),
+            clock: Clock::new(),
+            set: ArcSwap::from_pointee(EndpointSet::pending()),
+            version: watch::Sender::new(0),
+            attached: Mutex::default(),
+        }
+    }
+
+    fn publish(&self, set: &EndpointSet<S>) {
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set.store(Arc::new(attached.prepare(&self.around.service, set)));
+        drop(attached);
         // After the store: who is woken finds the new set.
         self.version.send_modify(|version| *version += 1);
+    }
+
+    fn attach(&self, balancer: Weak<dyn Balancer>) -> BalancerId {
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = attached.next;
+        attached.next += 1;
+        attached.balancers.push((id, balancer));
+        // Under the same lock as a newer set is published, which this one cannot replace then.
+        let set = attached.prepare(&self.around.service, &self.set.load());
+        self.set.store(Arc::new(set));
+        id
+    }
+}
+
+impl Attached {
+    fn prepare<S>(&mut self, service: &str, set: &EndpointSet<S>) -> EndpointSet<S> {
+        let mut alive = Vec::new();
+        self.balancers.retain(|(id, balancer)| {
+            alive.extend(balancer.upgrade().map(|balancer| (*id, balancer)));
+            alive.last().is_some_and(|(last, _)| last == id)
+        });
+        set.prepared_for(service, alive.iter().map(|(id, balancer)| (*id, &**balancer)))
     }
 }
 

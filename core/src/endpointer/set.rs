@@ -1,8 +1,10 @@
 //! The endpoints of a service at one moment: what a call picks from.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use crate::{Error, ErrorKind, Freshness, Member, ReadySet};
+use crate::{Balancer, Error, ErrorKind, Freshness, Member, Prepared, ReadySet, telemetry};
 
 /// A callable instance.
 #[derive(Clone)]
@@ -35,69 +37,128 @@ impl<S> fmt::Debug for Endpoint<S> {
 
 /// The endpoints of a service at one moment; immutable.
 ///
-/// Only what can take a call now is in here: made, connected, not draining. So a pick costs the
-/// same whatever share of the instances is unhealthy.
+/// Only what can take a call now is in here: made, connected, healthy, not draining. So a pick costs
+/// the same whatever share of the instances is unhealthy.
 pub struct EndpointSet<S> {
+    endpoints: Arc<Endpoints<S>>,
+    /// What each balancer over this set has prepared for it. Mostly there is one.
+    prepared: Vec<(BalancerId, Prepared)>,
+}
+
+/// Tells the balancers over one endpointer apart.
+pub(crate) type BalancerId = u64;
+
+struct Endpoints<S> {
     /// Beside `services`, position by position: a balancer sees these without knowing `S`.
     members: Vec<Member>,
     services: Vec<S>,
+    resting: Vec<Member>,
+    panicking: bool,
     known: usize,
     freshness: Freshness,
     /// Why calls find nothing, where something is known of it.
     error: Option<Error>,
 }
 
+/// What a set is made of.
+pub(super) struct Parts<S> {
+    pub(super) ready: Vec<Endpoint<S>>,
+    pub(super) resting: Vec<Member>,
+    /// Too few are healthy: those that are not stand in `ready` as well.
+    pub(super) panicking: bool,
+    pub(super) known: usize,
+    pub(super) freshness: Freshness,
+    pub(super) error: Option<Error>,
+}
+
 impl<S> EndpointSet<S> {
     pub(super) fn pending() -> Self {
-        Self::new(Vec::new(), 0, Freshness::Pending { error: None }, None)
+        Self::new(Parts {
+            ready: Vec::new(),
+            resting: Vec::new(),
+            panicking: false,
+            known: 0,
+            freshness: Freshness::Pending { error: None },
+            error: None,
+        })
     }
 
-    pub(super) fn new(
-        ready: Vec<Endpoint<S>>,
-        known: usize,
-        freshness: Freshness,
-        error: Option<Error>,
-    ) -> Self {
+    pub(super) fn new(parts: Parts<S>) -> Self {
+        let Parts { ready, resting, panicking, known, freshness, error } = parts;
         let (members, services) = ready.into_iter().map(|e| (e.member, e.service)).unzip();
-        Self { members, services, known, freshness, error }
+        let endpoints =
+            Endpoints { members, services, resting, panicking, known, freshness, error };
+        Self { endpoints: Arc::new(endpoints), prepared: Vec::new() }
+    }
+
+    /// The same endpoints, prepared for these balancers. One that panics must not end the task that
+    /// publishes: it picks from a set that is not prepared.
+    pub(super) fn prepared_for<'b>(
+        &self,
+        service: &str,
+        balancers: impl Iterator<Item = (BalancerId, &'b dyn Balancer)>,
+    ) -> Self {
+        let ready = self.ready();
+        let prepare = |(id, balancer): (BalancerId, &dyn Balancer)| {
+            let prepared = catch_unwind(AssertUnwindSafe(|| balancer.prepare(&ready)));
+            let prepared = prepared.unwrap_or_else(|_| {
+                telemetry::not_prepared(service);
+                None
+            });
+            Some((id, prepared?))
+        };
+        let prepared = balancers.filter_map(prepare).collect();
+        Self { endpoints: self.endpoints.clone(), prepared }
     }
 
     /// The endpoints that can take a call, as a balancer sees them.
     pub fn ready(&self) -> ReadySet<'_> {
-        ReadySet::new(&self.members)
+        ReadySet::new(&self.endpoints.members).with_resting(&self.endpoints.resting)
+    }
+
+    /// With what this balancer has prepared.
+    pub(crate) fn ready_for(&self, balancer: BalancerId) -> ReadySet<'_> {
+        let prepared = self.prepared.iter().find(|(id, _)| *id == balancer);
+        self.ready().with_prepared(prepared.map(|(_, prepared)| prepared))
     }
 
     /// The service at a position of [`ready`](Self::ready).
     pub fn service(&self, position: usize) -> Option<&S> {
-        self.services.get(position)
+        self.endpoints.services.get(position)
+    }
+
+    /// Whether so few endpoints are healthy that the others are used as well.
+    pub fn is_panicking(&self) -> bool {
+        self.endpoints.panicking
     }
 
     /// How many instances the registry knows, ready or not.
     pub fn known(&self) -> usize {
-        self.known
+        self.endpoints.known
     }
 
     /// How far the registry's word can be trusted.
     pub fn freshness(&self) -> &Freshness {
-        &self.freshness
+        &self.endpoints.freshness
     }
 
     /// The error that a call gets which finds no endpoint here.
     pub fn no_endpoints(&self, service: &str) -> Error {
-        let message = match (self.known, &self.freshness, &self.error) {
+        let Endpoints { members, known, freshness, error, .. } = &*self.endpoints;
+        let message = match (known, freshness, error) {
             (0, Freshness::Pending { .. }, _) => "nothing has been heard from the registry yet",
             (0, _, Some(_)) => "the endpoints were given up because the registry is in error",
-            (0, _, None) => "no instance is registered",
-            _ if self.members.is_empty() => "no instance is ready",
+            (0, _, None) => "no instance is registered, or filters leave none",
+            _ if members.is_empty() => "no instance is ready",
             _ => "the balancer chose none",
         };
-        let error = Error::new(ErrorKind::NoEndpoints, message)
+        let none = Error::new(ErrorKind::NoEndpoints, message)
             .with_context("service", service)
-            .with_context("known", self.known)
-            .with_context("ready", self.members.len());
-        match self.error.as_ref().or(self.freshness.error()) {
-            Some(cause) => error.with_context("cause", cause).with_source(cause.clone()),
-            None => error,
+            .with_context("known", known)
+            .with_context("ready", members.len());
+        match error.as_ref().or(freshness.error()) {
+            Some(cause) => none.with_context("cause", cause).with_source(cause.clone()),
+            None => none,
         }
     }
 }
@@ -105,10 +166,11 @@ impl<S> EndpointSet<S> {
 impl<S> fmt::Debug for EndpointSet<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndpointSet")
-            .field("known", &self.known)
-            .field("ready", &self.members)
-            .field("freshness", &self.freshness)
-            .field("error", &self.error)
-            .finish()
+            .field("known", &self.known())
+            .field("ready", &self.endpoints.members)
+            .field("panicking", &self.is_panicking())
+            .field("freshness", self.freshness())
+            .field("error", &self.endpoints.error)
+            .finish_non_exhaustive()
     }
 }

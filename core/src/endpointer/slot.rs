@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::time::delay_queue::Key;
 
 use super::set::Endpoint;
-use crate::endpoint::EndpointState;
+use crate::endpoint::{Checked, EndpointState, Surroundings};
 use crate::{Backoff, BackoffState, Connectivity, Error, Instance, Member, Readiness};
 
 /// One instance on its way to an endpoint. Dropping it removes the endpoint: it takes no new call,
@@ -20,21 +20,28 @@ pub(super) struct Slot<S> {
     /// Its place among the factories that wait for their next try.
     pub(super) later: Option<Key>,
     backoff: BackoffState,
+    was_available: bool,
     error: Option<Error>,
 }
 
 impl<S: Clone> Slot<S> {
     pub(super) fn new(
-        service: Arc<str>,
+        around: Arc<Surroundings>,
         instance: Arc<Instance>,
         generation: u64,
-        changed: Arc<Notify>,
         backoff: Backoff,
         rng: fastrand::Rng,
     ) -> Self {
-        let state = Arc::new(EndpointState::new(service, &instance, Some(changed)));
-        let backoff = BackoffState::new(backoff, rng);
-        Self { instance, state, service: None, generation, later: None, backoff, error: None }
+        Self {
+            state: Arc::new(EndpointState::new(around, &instance)),
+            instance,
+            service: None,
+            generation,
+            later: None,
+            backoff: BackoffState::new(backoff, rng),
+            was_available: false,
+            error: None,
+        }
     }
 
     pub(super) fn instance(&self) -> &Arc<Instance> {
@@ -66,13 +73,41 @@ impl<S: Clone> Slot<S> {
         self.backoff.next_delay()
     }
 
-    /// The endpoint, if it can take a call now.
-    pub(super) fn ready(&self) -> Option<Endpoint<S>> {
-        let service = self.service.as_ref()?;
-        let ready = self.state.connectivity() == Connectivity::Ready;
-        (ready && !self.instance.is_draining()).then(|| {
-            Endpoint::new(Member::new(self.instance.clone(), self.state.clone()), service.clone())
-        })
+    pub(super) fn member(&self) -> Member {
+        Member::new(self.instance.clone(), self.state.clone())
+    }
+
+    /// Whether calls would go through: made, connected, not draining, and its health known if
+    /// somebody checks it; healthy or not.
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_reachable() && self.state.checked() != Checked::Pending
+    }
+
+    /// Whether nothing but the first word of its health check is missing.
+    pub(super) fn is_pending(&self) -> bool {
+        self.is_reachable() && self.state.checked() == Checked::Pending
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.service.is_some()
+            && self.state.connectivity() == Connectivity::Ready
+            && !self.instance.is_draining()
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.state.is_healthy()
+    }
+
+    /// Notes whether it stands in the set that is published `now`.
+    pub(super) fn set_available(&mut self, available: bool, now: Instant) {
+        if available && !std::mem::replace(&mut self.was_available, available) {
+            self.state.set_available_since(now);
+        }
+        self.was_available = available;
+    }
+
+    pub(super) fn endpoint(&self) -> Option<Endpoint<S>> {
+        Some(Endpoint::new(self.member(), self.service.clone()?))
     }
 
     /// Why it is not ready, if something failed.

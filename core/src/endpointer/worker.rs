@@ -4,23 +4,24 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use futures::FutureExt;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::time::DelayQueue;
 
-use super::set::EndpointSet;
+use super::set::{EndpointSet, Parts};
 use super::slot::Slot;
 use super::{EndpointerBuilder, Shared};
 use crate::{
-    Error, ErrorKind, Factory, Freshness, Instance, InstanceId, Snapshot, Subscription, telemetry,
+    Error, ErrorKind, Factory, Freshness, Instance, InstanceId, OutlierDetector, Snapshot,
+    Subscription, telemetry,
 };
 
 /// A set costs a copy of all endpoints. What is there already goes into one, up to so many events.
 const MAX_BATCH: usize = 10_000;
 
-/// After a set that took some time to make, the next one waits for so many times as long: a
-/// hundred thousand endpoints that come up one after the other do not keep a core busy.
+/// After a set that took some time to make, the next one waits for so many times as long, and so
+/// does the next look for outliers: a hundred thousand endpoints that come up one after the other,
+/// or whose ejections end one after the other, do not keep a core busy.
 const PAUSE: u32 = 4;
 
 /// Which run of which factory.
@@ -41,9 +42,10 @@ pub(super) struct Worker<S, F> {
     /// By task, for a factory that panicked cannot name itself.
     tickets: std::collections::HashMap<tokio::task::Id, Ticket>,
     later: DelayQueue<Ticket>,
-    /// Rung by every endpoint whose connectivity changed.
-    changed: Arc<Notify>,
     generation: u64,
+    detector: Option<OutlierDetector>,
+    /// Not to be run before.
+    look_at: Instant,
     rng: fastrand::Rng,
     freshness: Freshness,
     /// The first error of the current trouble and when it makes the endpoints invalid.
@@ -55,7 +57,10 @@ enum Event<S> {
     Snapshot(Arc<Snapshot>),
     Made(Ticket, Result<S, Error>),
     Retry(Ticket),
-    Connectivity,
+    /// An endpoint's connectivity, health or admission changed.
+    Endpoint,
+    /// It is time to look for outliers.
+    Outliers,
     Invalid,
     Closed,
 }
@@ -71,7 +76,9 @@ where
         factory: Arc<F>,
         shared: Arc<Shared<S>>,
     ) -> Self {
-        let rng = config.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let mut rng = config.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let outliers = config.outliers.clone();
+        let detector = outliers.map(|it| OutlierDetector::new(it, rng.u64(..), Instant::now()));
         Self {
             config,
             subscription,
@@ -83,8 +90,9 @@ where
             running: JoinSet::new(),
             tickets: std::collections::HashMap::new(),
             later: DelayQueue::new(),
-            changed: Arc::new(Notify::new()),
             generation: 0,
+            detector,
+            look_at: Instant::now(),
             rng,
             freshness: Freshness::Pending { error: None },
             invalid_at: None,
@@ -101,6 +109,7 @@ where
         // Set while events wait to be published.
         let mut due = None;
         let mut not_before = Instant::now();
+        let mut changed = false;
         loop {
             let mut event = match due {
                 None => Some(self.next(open).await),
@@ -110,15 +119,18 @@ where
             while let Some(taken) = event {
                 match taken {
                     Event::Closed => open = false,
-                    event => self.handle(event),
+                    event => changed |= self.handle(event),
                 }
                 batch += 1;
                 // Not asked beyond the batch: what it gives is taken.
                 event = if batch < MAX_BATCH { self.next(open).now_or_never() } else { None };
             }
             let now = Instant::now();
-            due = (now < not_before).then_some(not_before);
-            if due.is_none() {
+            due = (changed && now < not_before).then_some(not_before);
+            if changed && due.is_none() {
+                changed = false;
+                // An endpoint may have failed often enough to be an outlier by now.
+                self.look_for_outliers();
                 self.publish();
                 let done = Instant::now();
                 not_before = done + (done - now) * PAUSE;
@@ -129,12 +141,8 @@ where
     /// Waits for the next thing to do. Cancel safe: an event is taken only when it is returned.
     async fn next(&mut self, open: bool) -> Event<S> {
         let invalid_at = self.invalid_at.as_ref().map(|(at, _)| *at);
-        let invalid = async {
-            match invalid_at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        let outliers_at = self.detector.as_ref().and_then(OutlierDetector::next_wake);
+        let outliers_at = outliers_at.map(|at| at.max(self.look_at));
         tokio::select! {
             // In this order: a removal is seen before the endpoint's own changes.
             biased;
@@ -143,7 +151,7 @@ where
                 // Whoever published is gone; the endpoints known last serve on.
                 Err(_) => Event::Closed,
             },
-            () = self.changed.notified() => Event::Connectivity,
+            () = self.shared.around.changed.notified() => Event::Endpoint,
             Some(made) = self.running.join_next_with_id() => match made {
                 Ok((id, (ticket, made))) => {
                     self.tickets.remove(&id);
@@ -154,17 +162,20 @@ where
                         ticket,
                         Err(Error::new(ErrorKind::Other, "the factory panicked")),
                     ),
-                    None => Event::Connectivity,
+                    None => Event::Endpoint,
                 },
             },
             Some(ticket) = std::future::poll_fn(|cx| self.later.poll_expired(cx)) => {
                 Event::Retry(ticket.into_inner())
             }
-            () = invalid => Event::Invalid,
+            () = sleep_until(invalid_at) => Event::Invalid,
+            () = sleep_until(outliers_at) => Event::Outliers,
         }
     }
 
-    fn handle(&mut self, event: Event<S>) {
+    /// Whether there is a new set to publish.
+    fn handle(&mut self, event: Event<S>) -> bool {
+        let mut changed = true;
         match event {
             Event::Snapshot(snapshot) => self.apply(&snapshot),
             Event::Made(ticket, result) => self.made(ticket, result),
@@ -173,11 +184,24 @@ where
                     slot.later = None;
                 }
                 self.queue.push_back(ticket);
+                changed = false;
             }
             Event::Invalid => self.invalidate(),
-            Event::Connectivity | Event::Closed => {}
+            Event::Endpoint => {}
+            Event::Outliers => changed = self.look_for_outliers(),
+            Event::Closed => changed = false,
         }
         self.start_factories();
+        changed
+    }
+
+    fn look_for_outliers(&mut self) -> bool {
+        let Some(detector) = &mut self.detector else { return false };
+        let now = Instant::now();
+        let changed = detector.run(now);
+        let done = Instant::now();
+        self.look_at = done + (done - now) * PAUSE;
+        changed
     }
 
     fn apply(&mut self, snapshot: &Snapshot) {
@@ -228,6 +252,9 @@ where
     }
 
     fn remove(&mut self, id: &InstanceId) {
+        if let Some(detector) = &mut self.detector {
+            detector.remove(id);
+        }
         if let Some(key) = self.slots.remove(id).and_then(|slot| slot.later) {
             self.later.try_remove(&key);
         }
@@ -237,14 +264,16 @@ where
         self.generation += 1;
         let id = instance.id().clone();
         let slot = Slot::new(
-            self.shared.service.clone(),
+            self.shared.around.clone(),
             instance,
             self.generation,
-            self.changed.clone(),
             self.config.backoff.clone(),
             self.rng.fork(),
         );
         self.queue.push_back((id.clone(), self.generation));
+        if let Some(detector) = &mut self.detector {
+            detector.add(&slot.member());
+        }
         self.slots.insert(id, slot);
     }
 
@@ -280,7 +309,7 @@ where
         match result {
             Ok(service) => slot.made(service),
             Err(error) => {
-                telemetry::factory_failed(&self.shared.service, &ticket.0, &error);
+                telemetry::factory_failed(&self.shared.around.service, &ticket.0, &error);
                 let delay = slot.failed(error);
                 slot.later = Some(self.later.insert(ticket, delay));
             }
@@ -289,6 +318,9 @@ where
 
     fn invalidate(&mut self) {
         if let Some((_, error)) = self.invalid_at.take() {
+            for id in self.slots.keys() {
+                self.detector.iter_mut().for_each(|detector| detector.remove(id));
+            }
             self.slots.clear();
             self.seen = Arc::from([]);
             self.later.clear();
@@ -296,35 +328,62 @@ where
         }
     }
 
-    fn publish(&self) {
-        let ready: Vec<_> = self.slots.values().filter_map(Slot::ready).collect();
+    fn publish(&mut self) {
+        let now = Instant::now();
+        let usable = self.slots.values().filter(|slot| slot.is_usable()).count();
+        let healthy =
+            self.slots.values().filter(|slot| slot.is_usable() && slot.is_healthy()).count();
+        // Those whose check has not spoken yet may be well: while they could make the set good
+        // enough, a bad one that spoke first is not used.
+        let pending = self.slots.values().filter(|slot| slot.is_pending()).count();
+        let share = self.config.panic_threshold;
+        let panicking = ((healthy + pending) as f64) < (usable + pending) as f64 * share;
+        let mut ready = Vec::with_capacity(if panicking { usable } else { healthy });
+        let mut resting = Vec::new();
+        for slot in self.slots.values_mut() {
+            let available = slot.is_usable() && (panicking || slot.is_healthy());
+            slot.set_available(available, now);
+            if available {
+                ready.extend(slot.endpoint());
+            } else if !slot.instance().is_draining() {
+                resting.push(slot.member());
+            }
+        }
         let error = match &self.invalidated {
             Some(error) => Some(error.clone()),
             None if ready.is_empty() => self.slots.values().find_map(Slot::error),
             None => None,
         };
-        telemetry::endpoints(&self.shared.service, ready.len(), self.slots.len());
-        let freshness = self.freshness.clone();
-        self.shared.publish(EndpointSet::new(ready, self.slots.len(), freshness, error));
+        telemetry::endpoints(&self.shared.around.service, ready.len(), self.slots.len());
+        self.shared.publish(&EndpointSet::new(Parts {
+            ready,
+            resting,
+            panicking,
+            known: self.slots.len(),
+            freshness: self.freshness.clone(),
+            error,
+        }));
+    }
+}
+
+/// Never, without a time.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use arc_swap::ArcSwap;
-    use tokio::sync::watch;
-
     use super::*;
+    use crate::endpoint::Surroundings;
     use crate::{Instancer, Publisher};
 
     #[tokio::test(start_paused = true)]
     async fn tickets_of_removed_instances_do_not_pile_up() {
         let list = Publisher::new("s");
-        let shared = Shared {
-            service: "s".into(),
-            set: ArcSwap::from_pointee(EndpointSet::pending()),
-            version: watch::Sender::new(0),
-        };
+        let shared = Shared::new(Surroundings::default());
         // The first instance stays and takes the only place.
         let hangs = |_: Arc<Instance>| std::future::pending::<Result<(), Error>>();
         let config = EndpointerBuilder::default().max_concurrent(1);

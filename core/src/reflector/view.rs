@@ -116,7 +116,7 @@ impl View {
         let freshness = self.freshness(now);
         let rendered = self.table.render(&current.instances);
         let skipped = self.table.unreadable();
-        let same = same_kind(&current.freshness, &freshness) && current.skipped == skipped;
+        let same = current.freshness.is_like(&freshness) && current.skipped == skipped;
         if current.skipped != skipped {
             telemetry::skipped(&self.service, &[], skipped);
         }
@@ -180,10 +180,4 @@ impl View {
         .with_context("entries", entries)
         .with_context("limit", limit))
     }
-}
-
-/// Whether a subscriber need not be woken for the difference.
-fn same_kind(a: &Freshness, b: &Freshness) -> bool {
-    std::mem::discriminant(a) == std::mem::discriminant(b)
-        && a.error().map(Error::kind) == b.error().map(Error::kind)
 }

@@ -78,7 +78,7 @@ impl RegistryUrl {
             password,
             hosts,
             path: decode(path.strip_suffix('/').unwrap_or(path))?,
-            options: Options::from_query(query),
+            options: Options::parse(query),
         })
     }
 

@@ -30,7 +30,8 @@ pub struct Options {
 }
 
 impl Options {
-    pub(super) fn from_query(query: &str) -> Self {
+    /// Takes a URL's query apart, without its `?`: `min=1024&header=user`.
+    pub fn parse(query: &str) -> Self {
         let pairs = form_urlencoded::parse(query.as_bytes());
         let given = pairs.map(|(key, value)| (key.into_owned(), Secret::new(value))).collect();
         Self { given, known: Vec::new() }
@@ -52,6 +53,19 @@ impl Options {
             );
         }
         Ok(values.pop())
+    }
+
+    /// As [`take`](Self::take), where an empty text makes no sense: it is mostly a variable that a
+    /// script has not set.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is given twice or empty.
+    pub fn take_text(&mut self, key: &'static str) -> Result<Option<String>, Error> {
+        let text = self.take(key)?;
+        if text.as_deref() == Some("") {
+            return Err(Error::invalid_input("the option is empty").with_context("option", key));
+        }
+        Ok(text)
     }
 
     /// Takes out every value of an option that may stand several times, in order.

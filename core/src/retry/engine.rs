@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::{Attempt, RetryClassifier, RetryError, Settings, Verdict};
 use crate::attempt::{self, AttemptContext};
-use crate::{BoxError, Error, telemetry};
+use crate::{BoxError, Error, expiring, telemetry};
 
 /// How often a request that never left is tried again without being counted. Such a failure costs
 /// nothing elsewhere, but a set of dead connections must not make the loop spin.
@@ -116,15 +116,20 @@ where
     let now = Instant::now();
     let attempt_ends = limits.per_attempt.and_then(|most| now.checked_add(most));
     let ends = [limits.deadline, attempt_ends].into_iter().flatten().min();
-    let mut call = pin!(attempt::scope(std::mem::take(context), async move {
+    let mut call = pin!(Some(attempt::scope(std::mem::take(context), async move {
         poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
         inner.call(request).await.map_err(Into::into)
-    }));
+    })));
+    let Some(running) = call.as_mut().as_pin_mut() else { unreachable!("it was just put there") };
     let outcome = match ends {
-        None => Ok(call.as_mut().await),
-        Some(ends) => tokio::time::timeout_at(ends, call.as_mut()).await,
+        None => Ok(running.await),
+        Some(ends) => tokio::time::timeout_at(ends, running).await,
     };
-    *context = attempt::take(call);
+    *context = call.as_mut().as_pin_mut().map(attempt::take).unwrap_or_default();
+    if outcome.is_err() {
+        // The instance took too long, and hears of it.
+        expiring(|| call.set(None));
+    }
     match outcome {
         Ok(outcome) => outcome.map_err(Failure::Error),
         Err(_) if limits.deadline.is_some_and(|deadline| ends == Some(deadline)) => {

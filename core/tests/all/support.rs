@@ -93,6 +93,10 @@ impl Probe {
         self.inner.lock().unwrap().failing.insert(address.to_owned());
     }
 
+    pub(crate) fn heal_calls(&self, address: &str) {
+        self.inner.lock().unwrap().failing.remove(address);
+    }
+
     pub(crate) fn slow_calls(&self, address: &str, takes: Duration) {
         self.inner.lock().unwrap().slow.insert(address.to_owned(), takes);
     }

@@ -2,9 +2,12 @@
 
 use std::cell::RefCell;
 use std::fmt::{Debug, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::Instancer;
+use fleetward_core::{
+    Endpointer, Error, ErrorKind, Factory, FixedInstancer, Instance, Instancer, Readiness,
+};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -125,6 +128,46 @@ async fn a_registrations_life_is_told() {
     let expected =
         ["message=registered", "message=lease", "message=registered", "message=deregistered"];
     assert_eq!(what, expected, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_changes_of_health_are_told() {
+    let log = Log::start();
+    let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80").unwrap()]);
+    let (send, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let endpointer = Endpointer::<()>::new(list, Lines(send));
+    let readiness = lines.recv().await.unwrap();
+    let health = readiness.health();
+    let ill = || Error::new(ErrorKind::Unavailable, "status\n503");
+    for _ in 0..3 {
+        health.unhealthy(ill());
+    }
+    health.healthy();
+    health.healthy();
+    health.pending();
+    health.healthy();
+    health.unsupported(Error::new(ErrorKind::Unsupported, "what is health?"));
+    drop(endpointer);
+    readiness.removed().await;
+    health.unhealthy(ill());
+    let told = log.lines("service=\"greeter\" instance=10.0.0.1:80");
+    let what: Vec<_> = told.iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(
+        what,
+        ["message=unhealthy", "message=healthy", "message=healthy", "message=health"],
+        "{told:?}"
+    );
+    assert!(told[0].contains("error=unavailable: status\\n503"), "{told:?}");
+}
+
+struct Lines(tokio::sync::mpsc::UnboundedSender<Readiness>);
+
+#[async_trait::async_trait]
+impl Factory<()> for Lines {
+    async fn make(&self, _: &Arc<Instance>, readiness: Readiness) -> Result<(), Error> {
+        let _ = self.0.send(readiness);
+        Ok(())
+    }
 }
 
 #[cfg(feature = "metrics")]

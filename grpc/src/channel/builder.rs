@@ -1,14 +1,21 @@
 //! Settings of a channel.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_balancers::RoundRobin;
-use fleetward_core::{Balanced, Balancer, EndpointerBuilder, Instancer, WaitForReady};
+use fleetward_balancers::PeakEwma;
+use fleetward_core::{
+    Balanced, Balancer, EndpointerBuilder, HealthCheck, HealthChecked, Instancer, OutlierDetection,
+    WaitForReady,
+};
 
+use tonic::body::Body;
+
+use super::observer::ByStatus;
 use super::{Channel, Settings, Shared};
-use crate::{ConnectionConfig, Connector, RetryPolicy};
+use crate::{Connection, ConnectionConfig, Connector, RetryPolicy};
 
 /// Settings of a [`Channel`] to the service that `T` names.
 ///
@@ -21,6 +28,7 @@ pub struct ChannelBuilder<T> {
     wait: WaitForReady,
     connection: ConnectionConfig,
     endpointer: EndpointerBuilder,
+    health_check: Option<Arc<dyn HealthCheck<Connection>>>,
     #[cfg(feature = "tls")]
     tls: Option<crate::ClientTls>,
     settings: Settings,
@@ -34,15 +42,23 @@ impl<T> ChannelBuilder<T> {
             wait: WaitForReady::default(),
             connection: ConnectionConfig::default(),
             endpointer: EndpointerBuilder::default(),
+            health_check: None,
             #[cfg(feature = "tls")]
             tls: None,
             settings: Settings { retry: None, timeout: None, replay_limit: 1 << 20 },
         }
     }
 
-    /// Sets which endpoint a call goes to (default: [`RoundRobin`]).
+    /// Sets which endpoint a call goes to (default: [`PeakEwma`], see docs/balancers.md for why).
     pub fn balancer(mut self, balancer: impl Balancer + 'static) -> Self {
         self.balancer = Some(Arc::new(balancer));
+        self
+    }
+
+    /// Sets which endpoint a call goes to, unless [`balancer`](Self::balancer) has: for what a URL
+    /// or a configuration says.
+    pub fn balancer_or(mut self, balancer: impl FnOnce() -> Arc<dyn Balancer>) -> Self {
+        self.balancer.get_or_insert_with(balancer);
         self
     }
 
@@ -72,15 +88,34 @@ impl<T> ChannelBuilder<T> {
         self
     }
 
+    /// Leaves instances out for a time that fail more than the others (default: off). A call counts as a
+    /// failure of its instance if it ends in UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
+    /// UNAVAILABLE or DATA_LOSS, or misses the deadline here.
+    pub fn outlier_detection(mut self, detection: OutlierDetection) -> Self {
+        self.endpointer = self.endpointer.outlier_detection(detection);
+        self
+    }
+
     /// Sets how connections are made and kept.
     pub fn connection(mut self, config: ConnectionConfig) -> Self {
         self.connection = config;
         self
     }
 
-    /// Sets how the set of endpoints is kept.
+    /// Sets how the set of endpoints is kept. Replaces what
+    /// [`outlier_detection`](Self::outlier_detection) has set.
     pub fn endpointer(mut self, endpointer: EndpointerBuilder) -> Self {
         self.endpointer = endpointer;
+        self
+    }
+
+    /// Checks the health of each instance, by gRPC's own protocol
+    /// ([`GrpcHealth`](crate::GrpcHealth)), by another probe in
+    /// [`Probing`](fleetward_core::Probing), or by a check of your own (default: none).
+    ///
+    /// An instance takes no call before the check has found it well for the first time.
+    pub fn health_check(mut self, check: impl HealthCheck<Connection>) -> Self {
+        self.health_check = Some(Arc::new(check));
         self
     }
 
@@ -104,6 +139,7 @@ impl<T> ChannelBuilder<T> {
             wait: self.wait,
             connection: self.connection,
             endpointer: self.endpointer,
+            health_check: self.health_check,
             #[cfg(feature = "tls")]
             tls: self.tls,
             settings: self.settings,
@@ -118,9 +154,16 @@ impl<I: Instancer> ChannelBuilder<I> {
     /// Outside of a tokio runtime.
     pub fn build(self) -> Channel {
         let connector = self.connector();
-        let endpointer = self.endpointer.build(self.target, connector);
-        let balancer = self.balancer.unwrap_or_else(|| Arc::new(RoundRobin::new()));
-        let balanced = Balanced::new(endpointer, balancer).wait_for_ready(self.wait);
+        let endpointer = match self.health_check {
+            Some(check) => self.endpointer.build(self.target, HealthChecked::new(connector, check)),
+            None => self.endpointer.build(self.target, connector),
+        };
+        let balancer = self.balancer.unwrap_or_else(|| Arc::new(PeakEwma::new()));
+        let balanced = Balanced::builder()
+            .observer(ByStatus)
+            .lookup(metadata)
+            .build(endpointer, balancer)
+            .wait_for_ready(self.wait);
         Channel { shared: Arc::new(Shared { balanced, settings: self.settings }) }
     }
 
@@ -133,6 +176,12 @@ impl<I: Instancer> ChannelBuilder<I> {
     }
 }
 
+/// Finds a metadata entry, for balancers that go by a key of the request.
+fn metadata<'a>(request: &'a dyn Any, name: &str) -> Option<&'a [u8]> {
+    let request = request.downcast_ref::<http::Request<Body>>()?;
+    Some(request.headers().get(name)?.as_bytes())
+}
+
 impl<T> fmt::Debug for ChannelBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the target: it may be a URL with a password in it.
@@ -140,6 +189,7 @@ impl<T> fmt::Debug for ChannelBuilder<T> {
             .field("balancer", &self.balancer)
             .field("wait_for_ready", &self.wait)
             .field("connection", &self.connection)
+            .field("health_check", &self.health_check.is_some())
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use fleetward_core::InstanceId;
+use fleetward_core::{InstanceId, expiring};
 use http_body::{Frame, SizeHint};
 use tokio::time::Sleep;
 use tonic::Status;
@@ -35,7 +35,8 @@ struct Covered {
 impl Covered {
     fn exceeded(&mut self) -> Status {
         // Resets the stream: the server need not go on.
-        self.inner = Body::empty();
+        // The instance hears of it, for it is the one that took too long.
+        expiring(|| self.inner = Body::empty());
         match &self.instance {
             Some(instance) => {
                 let why = format!("instance {instance} had not finished its response");

@@ -3,6 +3,8 @@
 mod attempts;
 mod builder;
 mod cover;
+mod head;
+mod observer;
 mod outcome;
 mod policy;
 mod request;
@@ -21,6 +23,7 @@ use tower_service::Service;
 
 use self::attempts::Attempts;
 pub use self::builder::ChannelBuilder;
+use self::observer::ByStatus;
 use self::policy::CallPolicy;
 use self::request::Replay;
 use crate::deadline::Deadline;
@@ -57,7 +60,7 @@ pub struct Channel {
 
 #[derive(Debug)]
 struct Shared {
-    balanced: Balanced<Connection>,
+    balanced: Balanced<Connection, ByStatus>,
     settings: Settings,
 }
 

@@ -90,7 +90,14 @@ impl Keeper {
         // In this order: who finds the endpoint ready finds the connection too.
         self.link.connect(established.sender);
         self.readiness.set_ready();
-        let ended = dispatch.await;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut *dispatch => break ended,
+                // Polling it again is all: with a stream open and no new request, nothing else makes
+                // hyper notice that the server goes away.
+                () = self.link.asked_to_look() => {}
+            }
+        };
         self.link.disconnect();
         self.current = None;
         match ended {

@@ -70,6 +70,11 @@ impl Connection {
     pub fn instance(&self) -> &InstanceId {
         &self.inner.instance
     }
+
+    /// Notices now, and not with the next call, if the server said that it goes away.
+    pub(crate) fn look(&self) {
+        self.inner.link.look();
+    }
 }
 
 impl Inner {

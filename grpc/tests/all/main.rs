@@ -7,6 +7,7 @@ mod connecting;
 mod connection;
 mod deadlines;
 mod draining;
+mod feedback;
 #[allow(
     clippy::all,
     clippy::pedantic,
@@ -16,6 +17,7 @@ mod draining;
 )]
 #[path = "generated/greet.rs"]
 mod greet;
+mod health;
 mod hostile;
 mod http2;
 mod retries;

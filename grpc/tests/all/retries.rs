@@ -20,7 +20,9 @@ fn policy() -> RetryPolicy {
 async fn a_failed_call_goes_to_another_instance() {
     let servers = [Server::start().await, Server::start().await];
     servers[0].seen.failing.store(usize::MAX, Ordering::SeqCst);
-    let channel = builder(&servers).retry(policy()).build();
+    // One that goes on choosing what fails.
+    let balancer = fleetward_balancers::RoundRobin::new();
+    let channel = builder(&servers).balancer(balancer).retry(policy()).build();
     ready(&channel, 2).await;
     for _ in 0..50 {
         assert_eq!(who(&channel).await.unwrap(), servers[1].id());

@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
 use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -51,6 +52,15 @@ impl Server {
     }
 
     pub(crate) async fn start_with(address: SocketAddr, builder: tonic::transport::Server) -> Self {
+        Self::start_beside(address, builder, Routes::default()).await
+    }
+
+    /// With other services beside the greeter.
+    pub(crate) async fn start_beside(
+        address: SocketAddr,
+        builder: tonic::transport::Server,
+        others: Routes,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -59,7 +69,7 @@ impl Server {
         let seen = Arc::new(Seen::default());
         let (bound, address_of) = oneshot::channel();
         let (shutdown, on_shutdown) = oneshot::channel();
-        runtime.spawn(serve(address, builder, seen.clone(), bound, on_shutdown));
+        runtime.spawn(serve(address, builder, others, seen.clone(), bound, on_shutdown));
         let address = address_of.await.unwrap();
         Self { address, seen, runtime: Some(runtime), shutdown: Some(shutdown) }
     }
@@ -107,6 +117,7 @@ impl Drop for Server {
 async fn serve(
     address: SocketAddr,
     mut builder: tonic::transport::Server,
+    others: Routes,
     seen: Arc<Seen>,
     bound: oneshot::Sender<SocketAddr>,
     shutdown: oneshot::Receiver<()>,
@@ -127,7 +138,7 @@ async fn serve(
     let incoming = TcpListenerStream::new(listener)
         .map(move |stream| stream.map(|stream| Counted::new(stream, seen.clone())));
     let _ = builder
-        .add_service(GreetServer::new(greeter))
+        .add_routes(others.add_service(GreetServer::new(greeter)))
         .serve_with_incoming_shutdown(incoming, async {
             if shutdown.await.is_err() {
                 std::future::pending::<()>().await;
@@ -173,7 +184,7 @@ type Responses = Pin<Box<dyn Stream<Item = Result<GreetResponse, Status>> + Send
 
 #[tonic::async_trait]
 impl Greet for Greeter {
-    /// The name is a command: `sleep 50`, `header user-agent`, `fail`, or anybody.
+    /// The name is a command: `sleep 50`, `header user-agent`, `fail`, `code 14`, or anybody.
     async fn morning(
         &self,
         request: Request<GreetRequest>,
@@ -187,6 +198,12 @@ impl Greet for Greeter {
             Some(("header", header_name)) => {
                 let message = header(request.metadata(), header_name);
                 return Ok(Response::new(GreetResponse { message }));
+            }
+            Some(("code", code)) => {
+                let mut metadata = MetadataMap::new();
+                metadata.insert("grpc-retry-pushback-ms", "9000".parse().unwrap());
+                let code = Code::from_bytes(code.as_bytes());
+                return Err(Status::with_metadata(code, "as you wish", metadata));
             }
             Some(("fail", _)) => {
                 let mut metadata = MetadataMap::new();
@@ -205,15 +222,18 @@ impl Greet for Greeter {
 
     type CountdownStream = Responses;
 
-    /// `<n> <ms>`: n messages, each that long after the one before.
+    /// `<n> <ms> [<code>]`: n messages, each that long after the one before, then the code.
     async fn countdown(
         &self,
         request: Request<GreetRequest>,
     ) -> Result<Response<Responses>, Status> {
         let running = self.begin()?;
         let name = &request.get_ref().name;
-        let (n, pause) = name.split_once(' ').unwrap();
-        let (n, pause): (u32, u64) = (n.parse().unwrap(), pause.parse().unwrap());
+        let mut words = name.split(' ');
+        let n: u32 = words.next().unwrap().parse().unwrap();
+        let pause: u64 = words.next().unwrap().parse().unwrap();
+        let end =
+            words.next().map(|code| Status::new(Code::from_bytes(code.as_bytes()), "the end"));
         let id = self.id.clone();
         let messages = tokio_stream::iter((0..n).rev()).then(move |i| {
             let _running = &running;
@@ -223,7 +243,7 @@ impl Greet for Greeter {
                 Ok(GreetResponse { message })
             }
         });
-        Ok(Response::new(Box::pin(messages)))
+        Ok(Response::new(Box::pin(messages.chain(tokio_stream::iter(end.map(Err))))))
     }
 
     async fn gather(

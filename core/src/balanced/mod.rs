@@ -1,0 +1,206 @@
+//! The tower service that sends each request to an endpoint of its balancer's choice.
+
+mod future;
+mod pick;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_service::Service;
+
+pub use self::future::BalancedFuture;
+pub use self::pick::Picked;
+use self::pick::{pick_allowed, picked_at};
+
+use crate::endpointer::BalancerId;
+use crate::{Balancer, BoxError, ByResult, Endpointer, Lookup, Observer, PickContext, attempt};
+
+/// What a call does that finds no endpoint ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitForReady {
+    /// Fail at once.
+    FailFast,
+    /// Wait for the first one, at most this long. The caller's own deadline may end it sooner:
+    /// dropping the call's future is all it takes.
+    AtMost(Duration),
+}
+
+impl Default for WaitForReady {
+    fn default() -> Self {
+        Self::AtMost(Duration::from_secs(3))
+    }
+}
+
+/// A tower service over all endpoints of a service.
+///
+/// It is always ready, `Clone + Send + Sync`, and has no worker or queue between a call and its
+/// endpoint: `call` picks from an immutable set by `&self` and drives the endpoint's service to
+/// readiness inside the response future.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use fleetward_core::{Balanced, Balancer, Endpointer, FixedInstancer, Instance, PickContext, ReadySet};
+/// # #[derive(Debug)] struct First;
+/// # impl Balancer for First { fn pick(&self, _: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> { Some(0) } }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// use tower::{ServiceExt, service_fn};
+///
+/// let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80")?]);
+/// let endpointer = Endpointer::new(list, |instance: Arc<Instance>| async move {
+///     let id = instance.id().to_string();
+///     Ok::<_, fleetward_core::Error>(service_fn(move |name: &'static str| {
+///         let answer = format!("{id} greets {name}");
+///         async move { Ok::<_, fleetward_core::Error>(answer) }
+///     }))
+/// });
+/// let answer = Balanced::new(endpointer, First).oneshot("you").await?;
+/// assert_eq!(answer, "10.0.0.1:80 greets you");
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+pub struct Balanced<S, O = ByResult> {
+    shared: Arc<Shared<S, O>>,
+    wait: WaitForReady,
+}
+
+struct Shared<S, O> {
+    endpointer: Endpointer<S>,
+    balancer: Arc<dyn Balancer>,
+    /// Under which the endpointer has its sets prepared for this balancer.
+    id: BalancerId,
+    observer: O,
+    lookup: Option<Lookup>,
+}
+
+impl<S> Balanced<S> {
+    /// Sends each request to the endpoint that `balancer` picks.
+    pub fn new(endpointer: Endpointer<S>, balancer: impl Balancer + 'static) -> Self {
+        BalancedBuilder::default().build(endpointer, balancer)
+    }
+}
+
+/// On one type only, so that `Balanced::builder()` needs no type annotation.
+impl Balanced<()> {
+    /// With other than the default settings.
+    pub fn builder() -> BalancedBuilder {
+        BalancedBuilder::default()
+    }
+}
+
+/// Settings of a [`Balanced`].
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct BalancedBuilder<O = ByResult> {
+    lookup: Option<Lookup>,
+    observer: O,
+}
+
+impl<O> BalancedBuilder<O> {
+    /// Lets balancers look into a request by name ([`PickContext::attribute`]).
+    pub fn lookup(mut self, lookup: Lookup) -> Self {
+        self.lookup = Some(lookup);
+        self
+    }
+
+    /// Sets who judges how calls went (default: [`ByResult`]).
+    pub fn observer<P>(self, observer: P) -> BalancedBuilder<P> {
+        BalancedBuilder { lookup: self.lookup, observer }
+    }
+
+    /// Sends each request to the endpoint that `balancer` picks.
+    pub fn build<S>(
+        self,
+        endpointer: Endpointer<S>,
+        balancer: impl Balancer + 'static,
+    ) -> Balanced<S, O> {
+        let balancer: Arc<dyn Balancer> = Arc::new(balancer);
+        let id = endpointer.attach(&balancer);
+        let Self { lookup, observer } = self;
+        let shared = Shared { endpointer, balancer, id, observer, lookup };
+        Balanced { shared: Arc::new(shared), wait: WaitForReady::default() }
+    }
+}
+
+impl<S, O> Balanced<S, O> {
+    /// Sets what a call does that finds no endpoint ready (default: wait 3 s at most).
+    #[must_use]
+    pub fn wait_for_ready(mut self, wait: WaitForReady) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// The endpoints.
+    pub fn endpointer(&self) -> &Endpointer<S> {
+        &self.shared.endpointer
+    }
+}
+
+impl<S: Clone, O> Balanced<S, O> {
+    /// Picks an endpoint for `request` from the set as it is now.
+    ///
+    /// `None` if none is ready. Lock-free, and allocates nothing unless earlier attempts of this
+    /// call are to be left out and the balancer keeps choosing them.
+    pub fn pick<Req: 'static>(&self, request: &Req) -> Option<Picked<S>> {
+        let Shared { endpointer, balancer, id, lookup, .. } = &*self.shared;
+        let set = endpointer.load();
+        let position = attempt::with(|number, tried| {
+            let mut context = PickContext::new()
+                .with_request(request)
+                .with_attempt(number, tried)
+                .with_now(endpointer.clock().now());
+            if let Some(lookup) = lookup {
+                context = context.with_lookup(*lookup);
+            }
+            pick_allowed(&**balancer, set.ready_for(*id), &context)
+        });
+        let picked = position.and_then(|position| {
+            let now = Instant::now();
+            endpointer.clock().set(now);
+            picked_at(&set, position, now)
+        });
+        attempt::picked(picked.as_ref().map(|picked| picked.instance.id()));
+        picked
+    }
+}
+
+impl<S, O> Clone for Balanced<S, O> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), wait: self.wait }
+    }
+}
+
+impl<S, O> fmt::Debug for Balanced<S, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balanced")
+            .field("endpointer", &self.shared.endpointer)
+            .field("balancer", &self.shared.balancer)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, O, Req> Service<Req> for Balanced<S, O>
+where
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    O: Observer<S::Response> + 'static,
+    Req: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = BalancedFuture<S, O, Req>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let picked = self.pick(&request);
+        BalancedFuture::new(self, picked, request)
+    }
+}

@@ -1,0 +1,379 @@
+//! What is known of an endpoint.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::latency::PeakEwma;
+use super::outcomes::Outcomes;
+use super::{Connectivity, Outcome};
+use crate::{Error, FeedbackConfig, Instance, InstanceId, telemetry};
+
+/// What all endpoints of a service have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    pub(crate) service: Arc<str>,
+    /// Whether there is an endpointer.
+    pub(crate) is_attached: bool,
+    pub(crate) feedback: FeedbackConfig,
+    /// So many failures in a row wake who watches for outliers; 0: nobody does.
+    pub(crate) suspect_after: u32,
+    /// Wakes the endpointer, which then publishes a new ready set.
+    pub(crate) changed: Notify,
+}
+
+/// Whether outlier detection lets calls through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Admission {
+    Open,
+    /// Ejected: in a ready set only while there is nothing better.
+    Ejected,
+    /// The time is over: one call may try.
+    Probe,
+    /// That call is under way.
+    Probing,
+    /// It failed; the detector has not yet taken note.
+    Relapsed,
+}
+
+/// What active health checks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Checked {
+    /// Nobody checks.
+    Never,
+    /// Checks have begun; none has spoken.
+    Pending,
+    Healthy,
+    Unhealthy,
+}
+
+/// What is known of an endpoint, keyed by the instance's id: it survives every change of weight
+/// and metadata.
+#[derive(Debug)]
+pub(crate) struct EndpointState {
+    around: Arc<Surroundings>,
+    instance: InstanceId,
+    /// Times are kept as distances from here.
+    created: Instant,
+    connectivity: AtomicU8,
+    checked: AtomicU8,
+    admission: AtomicU8,
+    in_flight: AtomicUsize,
+    latency: PeakEwma,
+    pub(crate) outcomes: Outcomes,
+    /// Nanoseconds from `created` to when it last began to take calls.
+    available_since: AtomicU64,
+    last_error: Mutex<Option<Error>>,
+    /// Why the checks call it unhealthy.
+    health_error: Mutex<Option<Error>>,
+    /// How often its connection was lost.
+    losses: AtomicU64,
+    /// Wakes who checks through the connection.
+    moved: Notify,
+    removed: CancellationToken,
+}
+
+impl EndpointState {
+    pub(crate) fn new(around: Arc<Surroundings>, instance: &Instance) -> Self {
+        Self {
+            around,
+            instance: instance.id().clone(),
+            created: Instant::now(),
+            connectivity: AtomicU8::new(Connectivity::Ready as u8),
+            checked: AtomicU8::new(Checked::Never as u8),
+            admission: AtomicU8::new(Admission::Open as u8),
+            in_flight: AtomicUsize::new(0),
+            latency: PeakEwma::default(),
+            outcomes: Outcomes::default(),
+            available_since: AtomicU64::new(0),
+            last_error: Mutex::new(None),
+            health_error: Mutex::new(None),
+            losses: AtomicU64::new(0),
+            moved: Notify::new(),
+            removed: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn instance(&self) -> &InstanceId {
+        &self.instance
+    }
+
+    pub(crate) fn service(&self) -> &str {
+        &self.around.service
+    }
+
+    pub(crate) fn connectivity(&self) -> Connectivity {
+        // Acquire pairs with the swap in `set_connectivity`: who sees "ready" sees the connection.
+        match self.connectivity.load(Ordering::Acquire) {
+            0 => Connectivity::Ready,
+            1 => Connectivity::Connecting,
+            _ => Connectivity::TransientFailure,
+        }
+    }
+
+    pub(super) fn set_connectivity(&self, to: Connectivity, error: Option<Error>) {
+        // The reason of the last failure stays while the next try is under way.
+        if to != Connectivity::Connecting {
+            self.set_error(error.clone());
+        }
+        let before = self.connectivity.swap(to as u8, Ordering::AcqRel);
+        let same = before == to as u8;
+        if !same {
+            if before == Connectivity::Ready as u8 {
+                self.losses.fetch_add(1, Ordering::AcqRel);
+            }
+            self.moved.notify_waiters();
+        }
+        if !same && self.around.is_attached {
+            telemetry::connectivity(&self.around.service, &self.instance, to, error.as_ref());
+            self.around.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn checked(&self) -> Checked {
+        match self.checked.load(Ordering::Acquire) {
+            0 => Checked::Never,
+            1 => Checked::Pending,
+            2 => Checked::Healthy,
+            _ => Checked::Unhealthy,
+        }
+    }
+
+    /// What a check has found out. Nobody listens without an endpointer, or after the removal.
+    pub(crate) fn set_checked(&self, to: Checked, error: Option<Error>) {
+        if self.is_removed() {
+            return;
+        }
+        // Before the verdict: who sees it finds the reason.
+        if to != Checked::Pending {
+            *lock(&self.health_error) = error.clone();
+        }
+        let same = self.checked.swap(to as u8, Ordering::AcqRel) == to as u8;
+        if !same && self.around.is_attached {
+            telemetry::checked(&self.around.service, &self.instance, to, error.as_ref());
+            self.around.changed.notify_one();
+        }
+    }
+
+    /// It cannot be checked: then it counts as well.
+    pub(crate) fn set_unsupported(&self, error: &Error) {
+        if self.around.is_attached && !self.is_removed() {
+            telemetry::not_checked(&self.around.service, &self.instance, error);
+        }
+        self.set_checked(Checked::Healthy, None);
+    }
+
+    /// Whether somebody uses what a check finds out.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.around.is_attached
+    }
+
+    /// Waits until the connection stands; says which one it is, for [`lost`](Self::lost).
+    pub(crate) async fn connected(&self) -> u64 {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            // Listening before looking: a change in between is not missed.
+            moved.as_mut().enable();
+            // Counted before looking: of a connection that is lost in between, `lost` knows at once.
+            let losses = self.losses.load(Ordering::Acquire);
+            if self.connectivity() == Connectivity::Ready {
+                return losses;
+            }
+            moved.await;
+        }
+    }
+
+    /// Waits until that connection is lost, and be there another one already.
+    pub(crate) async fn lost(&self, connection: u64) {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.losses.load(Ordering::Acquire) != connection {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// Why it does not take calls: what connecting says comes before what the checks say.
+    pub(crate) fn last_error(&self) -> Option<Error> {
+        let error = lock(&self.last_error).clone();
+        match self.checked() {
+            Checked::Pending | Checked::Unhealthy => {
+                error.or_else(|| lock(&self.health_error).clone())
+            }
+            Checked::Never | Checked::Healthy => error,
+        }
+    }
+
+    fn set_error(&self, error: Option<Error>) {
+        *lock(&self.last_error) = error;
+    }
+
+    pub(crate) fn remove(&self) {
+        self.removed.cancel();
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.is_cancelled()
+    }
+
+    pub(crate) async fn removed(&self) {
+        self.removed.cancelled().await;
+    }
+
+    pub(crate) fn admission(&self) -> Admission {
+        match self.admission.load(Ordering::Relaxed) {
+            0 => Admission::Open,
+            1 => Admission::Ejected,
+            2 => Admission::Probe,
+            3 => Admission::Probing,
+            _ => Admission::Relapsed,
+        }
+    }
+
+    pub(crate) fn set_admission(&self, to: Admission) {
+        self.admission.store(to as u8, Ordering::Relaxed);
+    }
+
+    fn change_admission(&self, from: Admission, to: Admission) -> bool {
+        let order = Ordering::Relaxed;
+        self.admission.compare_exchange(from as u8, to as u8, order, order).is_ok()
+    }
+
+    /// Whether a call that picks it now may go there. While it proves itself, only one at a time.
+    pub(crate) fn lets_in(&self) -> bool {
+        !matches!(self.admission(), Admission::Probing | Admission::Relapsed)
+    }
+
+    /// Whether nothing speaks against it: neither our checks nor its own calls.
+    pub(crate) fn is_healthy(&self) -> bool {
+        matches!(self.checked(), Checked::Never | Checked::Healthy)
+            && !matches!(self.admission(), Admission::Ejected | Admission::Relapsed)
+    }
+
+    /// Forgets what its calls said: it gets a new chance.
+    pub(crate) fn forget(&self) {
+        self.latency.reset();
+        self.outcomes.reset();
+    }
+
+    pub(crate) fn set_available_since(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.created);
+        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        self.available_since.store(nanos, Ordering::Relaxed);
+    }
+
+    pub(super) fn available_since(&self) -> Instant {
+        let nanos = self.available_since.load(Ordering::Relaxed);
+        self.created.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.created)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// In seconds.
+    pub(super) fn latency(&self, now: Instant) -> Option<f32> {
+        let at = now.saturating_duration_since(self.created);
+        self.latency.estimate(at, self.around.feedback.decay_seconds())
+    }
+
+    /// A call begins. Whether it is the probe.
+    pub(super) fn enter(&self) -> bool {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.admission() == Admission::Probe
+            && self.change_admission(Admission::Probe, Admission::Probing)
+    }
+
+    /// A call ends, after everything else that was to be said of it.
+    pub(super) fn leave(&self, probe: bool) {
+        if probe {
+            // Unless it was judged: then the admission is another one.
+            self.change_admission(Admission::Probing, Admission::Probe);
+        }
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The head of a good answer is here. A probe need not wait for the end, which may be a stream's.
+    pub(super) fn answered(&self, rtt: Duration, probe: bool, now: Instant) {
+        self.took(rtt, now);
+        if probe && self.change_admission(Admission::Probing, Admission::Open) {
+            self.around.changed.notify_one();
+        }
+    }
+
+    /// The call that tries it hangs: another one may try.
+    pub(crate) fn offer_again(&self) {
+        self.change_admission(Admission::Probing, Admission::Probe);
+    }
+
+    /// An answer took so long.
+    fn took(&self, rtt: Duration, now: Instant) {
+        let at = now.saturating_duration_since(self.created);
+        self.latency.observe(rtt.as_secs_f32(), at, self.around.feedback.decay_seconds());
+    }
+
+    /// An answer takes at least so long: nobody waited for it.
+    pub(super) fn took_at_least(&self, elapsed: Duration, now: Instant) {
+        if self.latency(now).is_none_or(|estimate| elapsed.as_secs_f32() > estimate) {
+            self.took(elapsed, now);
+        }
+    }
+
+    /// A failure, which took `least` or asks to be left alone for so long, and is the last of so many
+    /// in a row.
+    ///
+    /// Failures are often quick, and an endpoint that fails must not attract calls. But a single one
+    /// says little of an endpoint: it is averaged in, so that a share of failures shows as that share
+    /// of the penalty. From the third in a row on it is believed at once, and each one more doubles
+    /// what is known, for beside busy endpoints even the penalty may look quick.
+    fn failed(&self, least: Duration, in_a_row: u32, now: Instant) {
+        const BELIEVED: u32 = 3;
+        /// In seconds. Calls that fail together double it together; so it must not get out of hand.
+        const MOST: f32 = 60.0;
+        let penalty = self.around.feedback.failure_penalty();
+        let Some(known) = self.latency(now) else {
+            return self.took(penalty.max(least), now);
+        };
+        if penalty.is_zero() {
+            self.took_at_least(least, now);
+        } else if in_a_row < BELIEVED {
+            let at = now.saturating_duration_since(self.created);
+            let tau = self.around.feedback.decay_seconds();
+            // In this order: what was seen just now leaves no time to weigh.
+            self.latency.average(penalty.as_secs_f32(), at, tau);
+            self.took_at_least(least, now);
+        } else {
+            let doubled = Duration::from_secs_f32((known * 2.0).min(MOST));
+            self.took(penalty.max(least).max(doubled), now);
+        }
+    }
+
+    pub(super) fn judge(&self, outcome: Outcome, waited: Duration, probe: bool, now: Instant) {
+        match outcome {
+            Outcome::Success => self.outcomes.success(),
+            Outcome::Failure { pushback } => {
+                let in_a_row = self.outcomes.failure();
+                self.failed(waited.max(pushback.unwrap_or_default()), in_a_row, now);
+                let relapsed =
+                    probe && self.change_admission(Admission::Probing, Admission::Relapsed);
+                if relapsed || in_a_row == self.around.suspect_after {
+                    self.around.changed.notify_one();
+                }
+            }
+            Outcome::Ignored => {}
+        }
+    }
+}
+
+fn lock(error: &Mutex<Option<Error>>) -> std::sync::MutexGuard<'_, Option<Error>> {
+    // Nothing in here panics half way.
+    error.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,110 @@
+//! The layer on a factory.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+
+use super::HealthCheck;
+use crate::{
+    Backoff, BackoffState, Error, ErrorKind, Factory, HealthReporter, Instance, Readiness,
+};
+
+/// A [`Factory`] whose endpoints are checked.
+///
+/// It makes a service by the inner factory and then runs the check beside it, in a task that ends
+/// when the instance is removed. So it fits every [`Endpointer`](crate::Endpointer):
+///
+/// ```
+/// use std::sync::Arc;
+/// use fleetward_core::{Endpointer, Error, FixedInstancer, HealthChecked, Instance, Probe, Probing};
+///
+/// /// What a real one would ask the instance.
+/// struct Always;
+///
+/// #[async_trait::async_trait]
+/// impl<S: Send + Sync> Probe<S> for Always {
+///     async fn probe(&self, _: &Instance, _: &S) -> Result<(), Error> {
+///         Ok(())
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80")?]);
+/// let factory = |instance: Arc<Instance>| async move {
+///     Ok::<_, Error>(format!("a client of {}", instance.address()))
+/// };
+/// let endpointer = Endpointer::<String>::new(list, HealthChecked::new(factory, Probing::new(Always)));
+/// endpointer.wait_for(|set| set.ready().len() == 1).await; // after the first good answer
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// With a [`Readiness::detached`] nobody would listen, and nothing is checked.
+pub struct HealthChecked<F, C> {
+    factory: F,
+    check: Arc<C>,
+}
+
+impl<F, C> HealthChecked<F, C> {
+    /// Checks what `factory` makes by `check`.
+    pub fn new(factory: F, check: C) -> Self {
+        Self { factory, check: Arc::new(check) }
+    }
+}
+
+#[async_trait]
+impl<S, F, C> Factory<S> for HealthChecked<F, C>
+where
+    S: Clone + Send + Sync + 'static,
+    F: Factory<S>,
+    C: HealthCheck<S>,
+{
+    async fn make(&self, instance: &Arc<Instance>, readiness: Readiness) -> Result<S, Error> {
+        let service = self.factory.make(instance, readiness.clone()).await?;
+        // No await from here on: a check is begun only for a service that is used.
+        if readiness.is_attached() {
+            let health = readiness.health();
+            let (check, instance) = (self.check.clone(), instance.clone());
+            let checked = service.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = readiness.removed() => {}
+                    () = keep_checking(&*check, &instance, checked, &health) => {}
+                }
+            });
+        }
+        Ok(service)
+    }
+}
+
+/// Until the check returns. A check is somebody's code: its panic must not leave the endpoint with
+/// the last word of a check that is gone, or waiting for a first one for ever.
+async fn keep_checking<S: Clone>(
+    check: &impl HealthCheck<S>,
+    instance: &Instance,
+    service: S,
+    health: &HealthReporter,
+) {
+    let mut backoff = BackoffState::new(Backoff::default(), fastrand::Rng::new());
+    loop {
+        let run = check.run(instance, service.clone(), health.clone());
+        if AssertUnwindSafe(run).catch_unwind().await.is_ok() {
+            break;
+        }
+        health.unhealthy(Error::new(ErrorKind::Other, "the health check panicked"));
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+    if health.is_pending() {
+        health.unhealthy(Error::new(ErrorKind::Other, "the health check ended without a word"));
+    }
+}
+
+impl<F, C> fmt::Debug for HealthChecked<F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HealthChecked").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,97 @@
+//! What a balancer may know of the call.
+
+use std::any::Any;
+use std::fmt;
+
+use tokio::time::Instant;
+
+use crate::{InstanceId, Member};
+
+/// Finds what a request says under a name: for gRPC and HTTP its headers.
+pub type Lookup = for<'a> fn(request: &'a dyn Any, name: &str) -> Option<&'a [u8]>;
+
+/// What a balancer may know of the call.
+#[derive(Clone, Copy, Default)]
+pub struct PickContext<'a> {
+    request: Option<&'a dyn Any>,
+    lookup: Option<Lookup>,
+    attempt: u32,
+    tried: &'a [InstanceId],
+    now: Option<Instant>,
+}
+
+impl<'a> PickContext<'a> {
+    /// Knows nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With the request, so that a balancer can look at it.
+    #[must_use]
+    pub fn with_request(mut self, request: &'a dyn Any) -> Self {
+        self.request = Some(request);
+        self
+    }
+
+    /// With a way to look into the request by name.
+    #[must_use]
+    pub fn with_lookup(mut self, lookup: Lookup) -> Self {
+        self.lookup = Some(lookup);
+        self
+    }
+
+    /// As of an attempt that follows others: how many, and the instances that they went to.
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: u32, tried: &'a [InstanceId]) -> Self {
+        self.attempt = attempt;
+        self.tried = tried;
+        self
+    }
+
+    /// With the time, where the caller knows it already.
+    #[must_use]
+    pub fn with_now(mut self, now: Instant) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    /// The request, if it is a `T`: for gRPC an `http::Request<tonic::body::Body>`.
+    pub fn request<T: Any>(&self) -> Option<&'a T> {
+        self.request?.downcast_ref()
+    }
+
+    /// What the request says under `name`: for gRPC a metadata entry. Nothing where the caller has
+    /// not said how to [look it up](Self::with_lookup).
+    pub fn attribute(&self, name: &str) -> Option<&'a [u8]> {
+        self.lookup?(self.request?, name)
+    }
+
+    /// How many attempts of this call went before: 0 for the first.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Whether a call must not go there now, because an earlier attempt of it did, or because the
+    /// endpoint comes back from an ejection and has its one call already.
+    ///
+    /// Only a balancer that keeps choosing the same endpoint for the same call need ask; others are
+    /// simply asked again.
+    pub fn excludes(&self, member: &Member) -> bool {
+        !member.lets_in() || self.tried.contains(member.instance().id())
+    }
+
+    /// The time, a millisecond old perhaps, or as of the call before: a pick reads no clock where
+    /// calls read it anyway. So the first pick after a pause sees latencies as they were before it.
+    pub fn now(&self) -> Instant {
+        self.now.unwrap_or_else(Instant::now)
+    }
+}
+
+impl fmt::Debug for PickContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PickContext")
+            .field("attempt", &self.attempt)
+            .field("tried", &self.tried)
+            .finish_non_exhaustive()
+    }
+}

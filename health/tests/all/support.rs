@@ -1,0 +1,72 @@
+//! What the tests share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetward_core::{
+    Endpointer, EndpointerBuilder, Error, HealthChecked, Instance, InstanceId, Probe, Probing,
+    Publisher,
+};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+/// Longer than anything may take that is to happen at all.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+pub(crate) fn instance(address: SocketAddr) -> Instance {
+    Instance::new(address).unwrap()
+}
+
+pub(crate) fn builder() -> EndpointerBuilder {
+    Endpointer::builder().panic_threshold(0.0)
+}
+
+/// Probes quickly.
+pub(crate) fn probing<P>(probe: P) -> Probing<P> {
+    Probing::new(probe)
+        .with_interval(Duration::from_millis(20))
+        .with_timeout(Duration::from_millis(300))
+        .with_initial_spread(Duration::ZERO)
+}
+
+pub(crate) fn follow<P: Probe<()>>(
+    builder: EndpointerBuilder,
+    instances: impl IntoIterator<Item = Instance>,
+    check: Probing<P>,
+) -> Endpointer<()> {
+    let list = Publisher::new("greeter");
+    list.publish(instances);
+    let unit = |_: Arc<Instance>| async { Ok::<_, Error>(()) };
+    builder.build(list, HealthChecked::new(unit, check))
+}
+
+/// Waits until exactly these can be picked.
+pub(crate) async fn until_ready(endpointer: &Endpointer<()>, instances: &[&Instance]) {
+    let mut ids: Vec<InstanceId> = instances.iter().map(|i| i.id().clone()).collect();
+    ids.sort();
+    let wait = endpointer
+        .wait_for(|set| set.ready().iter().map(|member| member.instance().id()).eq(ids.iter()));
+    if timeout(LONG, wait).await.is_err() {
+        panic!("waited for {ids:?}: {endpointer:?}");
+    }
+}
+
+/// Why nothing can be picked.
+pub(crate) async fn reason(endpointer: &Endpointer<()>) -> String {
+    let wait = endpointer.wait_for(|set| {
+        set.ready().is_empty() && set.no_endpoints("").to_string().contains("health check")
+    });
+    timeout(LONG, wait).await.unwrap().no_endpoints("greeter").to_string()
+}
+
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// An address where nobody listens.
+pub(crate) async fn dead_address() -> SocketAddr {
+    listen().await.1
+}
