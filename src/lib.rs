@@ -38,3 +38,11 @@ pub mod grpc;
 pub mod health {
     pub use fleetward_health::*;
 }
+
+#[cfg(feature = "http")]
+pub mod http;
+
+/// The examples of the guide compile and run.
+#[cfg(all(doctest, feature = "grpc"))]
+#[doc = include_str!("../docs/retry.md")]
+struct RetryGuide;

@@ -9,8 +9,9 @@
 
 use std::cell::RefCell;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use tokio::task::futures::TaskLocalFuture;
+use pin_project_lite::pin_project;
 
 use crate::InstanceId;
 
@@ -26,19 +27,38 @@ pub(crate) struct AttemptContext {
     pub(crate) picked: Option<InstanceId>,
 }
 
-/// Polls `attempt` with `context` in place.
-pub(crate) fn scope<F: Future>(
-    context: AttemptContext,
-    attempt: F,
-) -> TaskLocalFuture<RefCell<AttemptContext>, F> {
-    ATTEMPT.scope(RefCell::new(context), attempt)
+pin_project! {
+    /// An attempt, with what is known of it in place while it is polled.
+    pub(crate) struct Scoped<F> {
+        context: AttemptContext,
+        #[pin]
+        attempt: F,
+    }
 }
 
-/// Takes the context back out, whether the attempt has ended or is given up.
-pub(crate) fn take<F: Future>(
-    attempt: Pin<&mut TaskLocalFuture<RefCell<AttemptContext>, F>>,
-) -> AttemptContext {
-    attempt.take_value().map(RefCell::into_inner).unwrap_or_default()
+impl<F> Scoped<F> {
+    pub(crate) fn new(context: AttemptContext, attempt: F) -> Self {
+        Self { context, attempt }
+    }
+
+    /// Where the attempt went, if it has picked.
+    pub(crate) fn picked(&self) -> Option<&InstanceId> {
+        self.context.picked.as_ref()
+    }
+}
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let inside = RefCell::new(std::mem::take(this.context));
+        ATTEMPT.sync_scope(inside, || {
+            let polled = this.attempt.poll(cx);
+            *this.context = ATTEMPT.with(RefCell::take);
+            polled
+        })
+    }
 }
 
 /// Calls `f` with what is known of the attempt: how many went before it, and where they went.

@@ -42,6 +42,9 @@ pub enum ErrorKind {
     Implausible,
     /// There is no endpoint to send a call to.
     NoEndpoints,
+    /// As many calls as allowed are under way at an instance already: see
+    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit).
+    Overloaded,
     /// The other side of a handle is gone.
     Closed,
     /// None of the others.
@@ -64,6 +67,7 @@ impl ErrorKind {
             Self::CursorLost => "cursor lost",
             Self::Implausible => "implausible",
             Self::NoEndpoints => "no endpoints",
+            Self::Overloaded => "overloaded",
             Self::Closed => "closed",
             Self::Other => "failed",
         }
@@ -191,6 +195,15 @@ impl Error {
     /// Whether there was no endpoint to send a call to.
     pub fn is_no_endpoints(&self) -> bool {
         self.inner.kind == ErrorKind::NoEndpoints
+    }
+
+    /// Whether a call was turned away before anything of it was sent to the instance that was
+    /// chosen: it is safe to send it to another one, whatever it does, and no instance is to blame.
+    ///
+    /// Not so for [`is_no_endpoints`](Self::is_no_endpoints): nothing was sent either, but there is
+    /// no other instance.
+    pub fn is_unsent(&self) -> bool {
+        self.inner.kind == ErrorKind::Overloaded
     }
 
     /// Whether the watch must start over from a new list.

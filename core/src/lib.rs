@@ -5,6 +5,7 @@ mod attempt;
 mod backoff;
 mod balanced;
 mod balancer;
+mod budget;
 mod clock;
 mod empty_set;
 mod endpoint;
@@ -18,6 +19,7 @@ mod health;
 mod instance;
 mod instancer;
 mod keeper;
+mod limit;
 mod metadata;
 mod name;
 mod observer;
@@ -35,9 +37,10 @@ mod telemetry;
 mod view;
 
 pub use address::{Address, Host};
-pub use backoff::{Backoff, BackoffState};
+pub use backoff::{Backoff, BackoffState, Jitter};
 pub use balanced::{Balanced, BalancedBuilder, BalancedFuture, Picked, WaitForReady};
 pub use balancer::{Balancer, Prepared, ReadySet};
+pub use budget::{RatioBudget, RetryBudget, Throttle};
 pub use empty_set::EmptySetPolicy;
 pub use endpoint::{Connectivity, InFlight, Member, Outcome, Readiness};
 pub use endpointer::{Endpoint, EndpointSet, Endpointer, EndpointerBuilder};
@@ -50,6 +53,7 @@ pub use health::{HealthCheck, HealthChecked, HealthReporter, Probe, Probing};
 pub use instance::{Instance, InstanceId};
 pub use instancer::{FixedInstancer, Instancer, Publisher, Subscription};
 pub use keeper::Keeper;
+pub use limit::{ConcurrencyLimit, Limited, LimitedFactory, LimitedFuture};
 pub use metadata::Metadata;
 pub use name::ServiceName;
 pub use observer::{ByResult, Observer};
@@ -62,7 +66,8 @@ pub use registrar::{RegisterOptions, Registrar, Registration, Status, StatusWatc
 pub use registry::{KeptAlive, Leased, Registry};
 pub use registry_url::{Options, RegistryUrl};
 pub use retry::{
-    Attempt, CallbackPolicy, KeepTrying, Retry, RetryClassifier, RetryError, Retrying, Verdict,
+    Attempt, CallbackPolicy, Hedge, HedgeDelay, Idempotent, KeepTrying, Retry, RetryClassifier,
+    RetryError, Retrying, Verdict,
 };
 pub use secret::Secret;
 pub use snapshot::{Freshness, Snapshot};

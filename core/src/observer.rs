@@ -1,6 +1,6 @@
 //! How a call's end is told from its response.
 
-use crate::{BoxError, InFlight, Outcome};
+use crate::{BoxError, Error, InFlight, Outcome};
 
 /// Judges how calls went, and knows when they are over.
 ///
@@ -26,10 +26,13 @@ pub trait Observer<Response>: Send + Sync {
     /// A response has come. What is returned goes to the caller.
     fn response(&self, response: Response, call: InFlight) -> Response;
 
-    /// The call ended in an error: a failure, unless this says otherwise.
+    /// The call ended in an error: a failure, unless nothing was sent to the instance
+    /// ([`Error::is_unsent`]), or this says otherwise.
     fn error(&self, error: &BoxError) -> Outcome {
-        let _ = error;
-        Outcome::FAILURE
+        match error.downcast_ref::<Error>() {
+            Some(error) if error.is_unsent() => Outcome::Ignored,
+            _ => Outcome::FAILURE,
+        }
     }
 }
 

@@ -238,3 +238,10 @@ pub(crate) fn retried(attempt: u32) {
     #[cfg(feature = "metrics")]
     metrics::counter!("fleetward_retries_total").increment(1);
 }
+
+/// A further attempt was not made, for the budget is spent.
+pub(crate) fn retry_refused() {
+    debug!(target: "fleetward", "retry refused by the budget");
+    #[cfg(feature = "metrics")]
+    metrics::counter!("fleetward_retries_refused_total").increment(1);
+}

@@ -19,9 +19,14 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// The request's own, or else the default; `None` if there is neither.
-    pub(crate) fn of(headers: &HeaderMap, default: Option<Duration>) -> Option<Self> {
-        let timeout = headers.get(GRPC_TIMEOUT).and_then(parse).or(default)?;
+    /// The request's own, or else the default, but no later than `at_most`; `None` if there is none.
+    pub(crate) fn of(
+        headers: &HeaderMap,
+        default: Option<Duration>,
+        at_most: Option<Duration>,
+    ) -> Option<Self> {
+        let own = timeout(headers).or(default);
+        let timeout = [own, at_most].into_iter().flatten().min()?;
         // One that no clock can show is none.
         Some(Self { at: Instant::now().checked_add(timeout)?, timeout })
     }
@@ -46,6 +51,11 @@ impl Deadline {
             self.timeout
         ))
     }
+}
+
+/// What a request says of itself, if it can be read.
+pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(GRPC_TIMEOUT).and_then(parse)
 }
 
 /// At most eight digits and a unit.

@@ -1,10 +1,11 @@
 //! What a channel tries again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::Backoff;
+use fleetward_core::{Backoff, Jitter};
 use tonic::Code;
+
+use crate::codes::Codes;
 
 /// When a call that failed is sent again, on another instance.
 ///
@@ -17,7 +18,7 @@ use tonic::Code;
 ///
 /// A request is kept for another attempt if its whole body is there at once (every unary call) and
 /// is no larger than [the limit](crate::ChannelBuilder::replay_limit). A body that comes in over
-/// time is sent once.
+/// time is kept as it comes, for as long as it is within the limit and no response has begun.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,11 +29,11 @@ use tonic::Code;
 ///     .with_codes([Code::Unavailable, Code::ResourceExhausted])
 ///     .with_per_attempt_timeout(Duration::from_millis(250));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
     max_attempts: u32,
-    codes: Arc<[Code]>,
+    codes: Codes,
     per_attempt_timeout: Option<Duration>,
     backoff: Backoff,
 }
@@ -42,7 +43,7 @@ impl Default for RetryPolicy {
         let backoff = Backoff::new(Duration::from_millis(25), Duration::from_secs(1));
         Self {
             max_attempts: 3,
-            codes: Arc::new([Code::Unavailable]),
+            codes: [Code::Unavailable].into_iter().collect(),
             per_attempt_timeout: None,
             backoff: backoff.unwrap_or_default(),
         }
@@ -85,19 +86,78 @@ impl RetryPolicy {
         self
     }
 
-    pub(crate) fn max_attempts(&self) -> u32 {
+    /// Sets the waits as gRPC's configuration gives them: `initial`, then `multiplier` times the one
+    /// before, up to `max`, each of them drawn between 0.8 and 1.2 times that. What a [`Backoff`] cannot be
+    /// is brought inside: `initial` is at most `max`,
+    /// both lie between 1 ns and [a day](Backoff::LONGEST), the multiplier between 1 and 100 (1 if it
+    /// is no number).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use fleetward_grpc::RetryPolicy;
+    /// let (initial, max) = (Duration::from_millis(100), Duration::from_secs(1));
+    /// let policy = RetryPolicy::default().with_exponential_backoff(initial, max, 2.0);
+    /// assert_eq!(policy.backoff().step(1), Duration::from_millis(200));
+    /// ```
+    #[must_use]
+    pub fn with_exponential_backoff(
+        self,
+        initial: Duration,
+        max: Duration,
+        multiplier: f64,
+    ) -> Self {
+        self.with_backoff(exponential(initial, max, multiplier))
+    }
+
+    /// How many attempts there are at most, the first one included.
+    pub fn max_attempts(&self) -> u32 {
         self.max_attempts
     }
 
-    pub(crate) fn retries(&self, code: Code) -> bool {
-        self.codes.contains(&code)
+    /// Whether a call that failed so is tried again.
+    pub fn retries(&self, code: Code) -> bool {
+        code != Code::Ok && self.codes.contains(code)
     }
 
-    pub(crate) fn per_attempt_timeout(&self) -> Option<Duration> {
+    /// The deadline of each attempt.
+    pub fn per_attempt_timeout(&self) -> Option<Duration> {
         self.per_attempt_timeout
     }
 
-    pub(crate) fn backoff(&self) -> &Backoff {
+    /// The waits between attempts.
+    pub fn backoff(&self) -> &Backoff {
         &self.backoff
+    }
+}
+
+/// gRFC A6's numbers as the waits of this project: the one place that turns one into the other.
+fn exponential(initial: Duration, max: Duration, multiplier: f64) -> Backoff {
+    let least = Duration::from_nanos(1);
+    let max = max.clamp(least, Backoff::LONGEST);
+    let multiplier = if multiplier.is_nan() { 1.0 } else { multiplier.clamp(1.0, 100.0) };
+    Backoff::new(initial.clamp(least, max), max)
+        .and_then(|backoff| backoff.with_multiplier(multiplier))
+        .and_then(|backoff| backoff.with_jitter(Jitter::Fraction(0.2)))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_asked_for_becomes_a_backoff_between_the_limits() {
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        let steps = |initial, max, multiplier| {
+            let backoff = exponential(initial, max, multiplier);
+            [0, 1, 2].map(|failures| backoff.step(failures))
+        };
+        assert_eq!(steps(second, hour, 2.0), [1, 2, 4].map(Duration::from_secs));
+        assert_eq!(steps(hour, second, 2.0), [second; 3]);
+        assert_eq!(steps(second, hour, 0.5), [second; 3]);
+        assert_eq!(steps(second, hour, f64::NAN), [second; 3]);
+        assert_eq!(steps(second, hour, f64::INFINITY), [1, 100, 3600].map(Duration::from_secs));
+        assert_eq!(steps(Duration::MAX, Duration::MAX, 1e300), [Backoff::LONGEST; 3]);
+        assert_eq!(steps(Duration::ZERO, Duration::ZERO, 0.0), [Duration::from_nanos(1); 3]);
     }
 }

@@ -174,3 +174,28 @@ async fn a_url_names_the_balancer_and_code_wins_over_it() {
     let error = refused("memory:greeter?balancer=round_robin?sped=1").await.to_string();
     assert!(error.contains("sped"), "{error}");
 }
+
+#[cfg(feature = "http")]
+#[tokio::test]
+async fn an_http_client_opens_by_url_too_and_calls_who_registers() {
+    use axum::{Router, routing::get};
+    use fleetward::balancers::Random;
+    use fleetward::http::{Client, Connect};
+    use http_body_util::BodyExt;
+    let url = "static://127.0.0.1:1/users?balancer=round_robin";
+    let client = Client::builder(url).connect().await.unwrap();
+    assert!(format!("{client:?}").contains("RoundRobin"), "{client:?}");
+    let client = Client::builder(url).balancer(Random::new()).connect().await.unwrap();
+    assert!(format!("{client:?}").contains("Random"), "{client:?}");
+
+    let client = Client::builder("memory://by-url/users").connect().await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let me = Instance::new(listener.local_addr().unwrap()).unwrap();
+    tokio::spawn(async {
+        axum::serve(listener, Router::new().route("/", get(|| async { "hello" }))).await
+    });
+    let _registration = fleetward::register("memory://by-url/users", me).await.unwrap();
+    let request = http::Request::get("/").body(String::new()).unwrap();
+    let response = client.send(request).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+}

@@ -4,9 +4,14 @@
 //! by another one, after a jittered backoff, on an instance that this call has not tried; all of it
 //! ends by one deadline. What is worth another attempt is the [`RetryClassifier`]'s word.
 
+mod call;
 mod engine;
 mod error;
+mod hedge;
+mod layer;
 mod policy;
+mod quantile;
+mod running;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,8 +23,12 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::error::{Attempt, RetryError};
+pub use self::hedge::HedgeDelay;
+pub use self::layer::{Hedge, Idempotent};
 pub use self::policy::{CallbackPolicy, KeepTrying, RetryClassifier, Verdict};
-use crate::{Backoff, BoxError};
+use tokio::time::Instant;
+
+use crate::{Backoff, BoxError, RetryBudget};
 
 /// A plain function pointer, so that [`Retry::new`] has a type that can be named.
 type Always = fn(u32, &BoxError) -> KeepTrying;
@@ -42,10 +51,9 @@ type Always = fn(u32, &BoxError) -> KeepTrying;
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
-#[derive(Clone)]
 pub struct Retry<P = CallbackPolicy<Always>> {
     policy: Arc<P>,
-    settings: Settings,
+    settings: Arc<Settings>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +62,8 @@ struct Settings {
     timeout: Option<Duration>,
     per_attempt: Option<Duration>,
     backoff: Backoff,
+    budget: Option<Arc<dyn RetryBudget>>,
+    hedge: Option<HedgeDelay>,
     seed: Option<u64>,
 }
 
@@ -85,44 +95,95 @@ impl<P> Retry<P> {
             timeout: None,
             per_attempt: None,
             backoff: backoff.unwrap_or_default(),
+            budget: None,
+            hedge: None,
             seed: None,
         };
-        Self { policy: Arc::new(policy), settings }
+        Self { policy: Arc::new(policy), settings: Arc::new(settings) }
     }
 
     /// Sets how many attempts there are at most, the first one included; 0 counts as 1.
     #[must_use]
     pub fn max_attempts(mut self, max: u32) -> Self {
-        self.settings.max_attempts = max.max(1);
+        self.settings_mut().max_attempts = max.max(1);
         self
     }
 
     /// Sets the deadline of the whole call: all attempts and the waits between them.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.settings.timeout = Some(timeout);
+        self.settings_mut().timeout = Some(timeout);
         self
     }
 
     /// Sets the deadline of each attempt; one that passes it has failed and may be tried again.
     #[must_use]
     pub fn per_attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.per_attempt = Some(timeout);
+        self.settings_mut().per_attempt = Some(timeout);
         self
     }
 
     /// Sets the waits between attempts (default: full jitter, from 25 ms to 1 s).
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.settings.backoff = backoff;
+        self.settings_mut().backoff = backoff;
+        self
+    }
+
+    /// Bounds the further attempts of all calls together (default: no bound but that of each call).
+    /// Where the budget is spent, an attempt's failure is the call's.
+    #[must_use]
+    pub fn budget(mut self, budget: Arc<dyn RetryBudget>) -> Self {
+        self.settings_mut().budget = Some(budget);
+        self
+    }
+
+    /// Sends another attempt when the ones before have not answered within `delay`, without giving them
+    /// up: the first success ends all others. A failure is followed by the next attempt at once, and an
+    /// error that the policy returns ends the call.
+    ///
+    /// Every attempt may be carried out by its instance: only for what may run more than once. Set a
+    /// [`budget`](Self::budget), or slow instances make more load for all.
+    #[must_use]
+    pub fn hedge(mut self, delay: HedgeDelay) -> Self {
+        self.settings_mut().hedge = Some(delay);
         self
     }
 
     /// Makes the jitter repeatable.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
-        self.settings.seed = Some(seed);
+        self.settings_mut().seed = Some(seed);
         self
+    }
+}
+
+impl<P> Retry<P> {
+    fn settings_mut(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
+    }
+
+    /// Makes one call on `inner` by these settings, judged by `policy` instead of the layer's own: for
+    /// a policy that keeps something of each call. Ends by `deadline`, if that is sooner than the
+    /// timeout.
+    ///
+    /// # Errors
+    /// When no attempt succeeded.
+    pub async fn call_with<S, Q, Req>(
+        &self,
+        inner: S,
+        policy: &Q,
+        deadline: Option<Instant>,
+        request: Req,
+    ) -> Result<S::Response, RetryError>
+    where
+        S: Service<Req> + Clone,
+        S::Error: Into<BoxError>,
+        Q: RetryClassifier<Req> + ?Sized,
+    {
+        let own = self.settings.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = [own, deadline].into_iter().flatten().min();
+        engine::run(inner, policy, &self.settings, deadline, request).await
     }
 }
 
@@ -132,19 +193,24 @@ impl<P> fmt::Debug for Retry<P> {
     }
 }
 
+impl<P> Clone for Retry<P> {
+    fn clone(&self) -> Self {
+        Self { policy: self.policy.clone(), settings: self.settings.clone() }
+    }
+}
+
 impl<S, P> Layer<S> for Retry<P> {
     type Service = Retrying<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Retrying { inner, policy: self.policy.clone(), settings: self.settings.clone() }
+        Retrying { inner, retry: self.clone() }
     }
 }
 
 /// The service that [`Retry`] makes: always ready, and `Clone + Send + Sync` as the inner one.
 pub struct Retrying<S, P = CallbackPolicy<Always>> {
     inner: S,
-    policy: Arc<P>,
-    settings: Settings,
+    retry: Retry<P>,
 }
 
 impl<S, P, Req> Service<Req> for Retrying<S, P>
@@ -165,18 +231,14 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let (inner, policy) = (self.inner.clone(), self.policy.clone());
-        Box::pin(engine::run(inner, policy, self.settings.clone(), request))
+        let (inner, retry) = (self.inner.clone(), self.retry.clone());
+        Box::pin(async move { retry.call_with(inner, &*retry.policy, None, request).await })
     }
 }
 
 impl<S: Clone, P> Clone for Retrying<S, P> {
     fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            policy: self.policy.clone(),
-            settings: self.settings.clone(),
-        }
+        Self { inner: self.inner.clone(), retry: self.retry.clone() }
     }
 }
 
@@ -184,7 +246,7 @@ impl<S: fmt::Debug, P> fmt::Debug for Retrying<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retrying")
             .field("inner", &self.inner)
-            .field("settings", &self.settings)
+            .field("retry", &self.retry)
             .finish_non_exhaustive()
     }
 }

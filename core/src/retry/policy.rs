@@ -1,16 +1,18 @@
 //! What is tried again.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::BoxError;
+use crate::{BoxError, Error};
 
 /// What happens after a failed attempt. A response is always returned: a protocol whose failures
 /// are responses makes errors of them below the retry.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Fail with this error.
+    /// Fail with this error: trying again would not help, or the call is committed, for an answer
+    /// has begun. It ends every other attempt of a hedged call.
     Return,
     /// Fail with another error than the attempt's.
     ReturnError(BoxError),
@@ -20,6 +22,20 @@ pub enum Verdict {
     RetryAfter(Duration),
     /// Nothing left this process: try again at once, without counting the attempt.
     Transparent,
+    /// It could be tried again, but the server asks for it not to be. Fails with this error, and
+    /// counts against the budget.
+    Stop,
+    /// Another attempt that is under way has taken its place: the call goes on with that one, and with
+    /// no other.
+    Discard,
+}
+
+impl Verdict {
+    /// Whether an error says that the request never left this process, as that of a full
+    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) does.
+    pub fn is_unsent(error: &BoxError) -> bool {
+        error.downcast_ref::<Error>().is_some_and(Error::is_unsent)
+    }
 }
 
 /// Decides after each attempt. Shared by all calls, so `&self`.
@@ -27,8 +43,29 @@ pub trait RetryClassifier<Req>: Send + Sync {
     /// A copy of the request for another attempt; `None` if it cannot be sent twice.
     fn copy(&self, request: &Req) -> Option<Req>;
 
-    /// Looks at the error of attempt number `attempt`, from 1.
+    /// Notes in a request how many attempts of its call were sent before, not counting those that
+    /// never left.
+    fn mark(&self, request: &mut Req, previous: u32) {
+        let _ = (request, previous);
+    }
+
+    /// Looks at an error, after `attempt` attempts.
     fn judge(&self, attempt: u32, error: &BoxError) -> Verdict;
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<Req, P: RetryClassifier<Req> + ?Sized> RetryClassifier<Req> for Arc<P> {
+    fn copy(&self, request: &Req) -> Option<Req> {
+        (**self).copy(request)
+    }
+
+    fn mark(&self, request: &mut Req, previous: u32) {
+        (**self).mark(request, previous);
+    }
+
+    fn judge(&self, attempt: u32, error: &BoxError) -> Verdict {
+        (**self).judge(attempt, error)
+    }
 }
 
 /// What a callback says to a failed attempt.
@@ -44,7 +81,8 @@ pub enum KeepTrying {
     NoWith(BoxError),
 }
 
-/// Retries what fails while the callback says so. For requests that can be cloned.
+/// Retries what fails while the callback says so, and without asking it what never left this
+/// process. For requests that can be cloned.
 #[derive(Clone)]
 pub struct CallbackPolicy<C>(pub(super) C);
 
@@ -58,6 +96,9 @@ where
     }
 
     fn judge(&self, attempt: u32, error: &BoxError) -> Verdict {
+        if Verdict::is_unsent(error) {
+            return Verdict::Transparent;
+        }
         match (self.0)(attempt, error) {
             KeepTrying::Yes => Verdict::Retry,
             KeepTrying::No => Verdict::Return,

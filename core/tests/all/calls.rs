@@ -221,9 +221,9 @@ async fn times_without_end_never_panic() {
 /// Says the same to every failure.
 struct Always(fn() -> Verdict);
 
-impl RetryClassifier<()> for Always {
-    fn copy(&self, (): &()) -> Option<()> {
-        Some(())
+impl<Req: Clone> RetryClassifier<Req> for Always {
+    fn copy(&self, request: &Req) -> Option<Req> {
+        Some(request.clone())
     }
 
     fn judge(&self, _: u32, _: &BoxError) -> Verdict {
@@ -335,4 +335,51 @@ async fn failing_fast_does_not_wait_for_the_clock_to_tick() {
     let balanced = Balanced::new(endpointer, First).wait_for_ready(WaitForReady::FailFast);
     let outcome = futures::FutureExt::now_or_never(balanced.oneshot(""));
     assert!(outcome.is_some_and(|outcome| outcome.is_err()), "it waited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classifier_may_be_shared_and_chosen_at_run_time() {
+    let service = service_fn(|(): ()| async { Err::<(), _>("fails") });
+    for (classifier, expected) in [
+        (Arc::new(Always(|| Verdict::Retry)) as Arc<dyn RetryClassifier<()>>, 3),
+        (Arc::new(Always(|| Verdict::Return)), 1),
+    ] {
+        let retried = Retry::with_policy(classifier).layer(service);
+        let error = retried.oneshot(()).await.unwrap_err();
+        assert_eq!(error.attempts().len(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_without_end_is_no_pause_of_nothing() {
+    let service = service_fn(|(): ()| async { Err::<(), _>("come back never") });
+    let retry = Retry::with_policy(Always(|| Verdict::RetryAfter(Duration::MAX)));
+    let error = retry.layer(service).oneshot(()).await.unwrap_err();
+    assert_eq!(error.attempts().len(), 1);
+}
+
+/// Notes the number of each attempt.
+#[derive(Clone, Debug, Default)]
+struct Numbers(Arc<std::sync::Mutex<Vec<u32>>>);
+
+impl Balancer for Numbers {
+    fn pick(&self, _: &ReadySet<'_>, context: &PickContext<'_>) -> Option<usize> {
+        self.0.lock().unwrap().push(context.attempt());
+        Some(0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pick_is_told_how_many_attempts_went_before_whether_or_not_they_count() {
+    let (list, probe, numbers) = (Publisher::new("s"), Probe::default(), Numbers::default());
+    list.publish(instances(&[A]));
+    probe.fail_calls(A);
+    let balanced = Balanced::new(Endpointer::new(list, probe.factory()), numbers.clone());
+    until_ready(balanced.endpointer(), &[A]).await;
+    let retry = Retry::with_policy(Always(|| Verdict::Transparent)).max_attempts(2);
+    retry.layer(balanced).oneshot("").await.unwrap_err();
+    let mut numbers = numbers.0.lock().unwrap().clone();
+    // A pick that is tried already is asked for again.
+    numbers.dedup();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
 }

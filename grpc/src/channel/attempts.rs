@@ -1,33 +1,32 @@
 //! One attempt of a call: below the retry, above the balancing.
 
 use std::fmt;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use fleetward_core::BoxError;
+use fleetward_core::{Balanced, BoxError};
 use futures::future::BoxFuture;
 use http::StatusCode;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
-use super::Shared;
 use super::head::failure;
-use super::request::Replay;
-use crate::ConnectionError;
+use super::observer::ByStatus;
+use super::replay::Replay;
 use crate::connection::Fate;
+use crate::{Connection, ConnectionError};
 
 /// Sends a call's request to one endpoint, and makes an error of a response that says in its head
 /// that the call failed: the retry above looks at errors only.
 #[derive(Clone)]
 pub(super) struct Attempts {
-    channel: Arc<Shared>,
+    balanced: Balanced<Connection, ByStatus>,
 }
 
 impl Attempts {
-    pub(super) fn new(channel: Arc<Shared>) -> Self {
-        Self { channel }
+    pub(super) fn new(balanced: Balanced<Connection, ByStatus>) -> Self {
+        Self { balanced }
     }
 }
 
@@ -41,40 +40,52 @@ impl Service<Replay> for Attempts {
     }
 
     fn call(&mut self, replay: Replay) -> Self::Future {
-        let Some(request) = replay.request() else {
-            // Not reachable: the policy tries again only what can be sent again.
-            let spent = Status::internal("the request's body was sent already");
-            return Box::pin(std::future::ready(Err(spent.into())));
+        let Some((request, sent)) = replay.request() else {
+            // Another attempt of a hedged call was just committed.
+            return Box::pin(std::future::ready(Err(Superseded.into())));
         };
-        let response = self.channel.balanced.clone().call(request);
+        let response = self.balanced.call(request);
         Box::pin(async move {
             match response.await {
                 Ok(response) => match failure(&response) {
-                    None => Ok(response),
+                    _ if sent.is_superseded() => Err(Superseded.into()),
+                    None => Ok(sent.commit(response)),
                     Some(code) => Err(Rejected { code, head: response.into_parts().0 }.into()),
                 },
+                Err(_) if sent.is_superseded() => Err(Superseded.into()),
                 Err(error) => {
-                    take_back(&replay, &error).await;
-                    Err(error)
+                    pause_if_unsent(&replay, &error).await;
+                    Err(if sent.is_superseded() { Superseded.into() } else { error })
                 }
             }
         })
     }
 }
 
-/// Keeps the request of an attempt that never left for the next one.
-async fn take_back(replay: &Replay, error: &BoxError) {
-    let Some(error) = error.downcast_ref::<ConnectionError>() else { return };
-    if error.fate() != Fate::Unsent {
-        return;
-    }
-    let before = replay.give_back(error.take_request());
-    // The first time another endpoint is tried at once. If it happens again, the set of endpoints
-    // has not yet caught up with connections that were just lost, and gets a moment to do so.
-    if before > 0 {
-        tokio::time::sleep(Duration::from_millis(1 << before.min(4))).await;
+/// The first time an attempt never left, another endpoint is tried at once. If it happens again, the
+/// set of endpoints has not yet caught up with connections that were just lost, and gets a moment to
+/// do so.
+async fn pause_if_unsent(replay: &Replay, error: &BoxError) {
+    let unsent = error.downcast_ref::<ConnectionError>().map(ConnectionError::fate);
+    if unsent == Some(Fate::Unsent) {
+        let before = replay.came_back();
+        if before > 0 {
+            tokio::time::sleep(Duration::from_millis(1 << before.min(4))).await;
+        }
     }
 }
+
+/// Another attempt of the same call was committed, so this one could not have the whole request.
+#[derive(Debug)]
+pub(super) struct Superseded;
+
+impl fmt::Display for Superseded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the call goes on with another attempt")
+    }
+}
+
+impl std::error::Error for Superseded {}
 
 /// The head of a response that is a failure, kept whole to be handed on as it came.
 #[derive(Debug)]

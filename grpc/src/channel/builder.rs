@@ -5,17 +5,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_balancers::PeakEwma;
+use arc_swap::ArcSwap;
+use fleetward_balancers::{PeakEwma, by_name};
 use fleetward_core::{
     Balanced, Balancer, EndpointerBuilder, HealthCheck, HealthChecked, Instancer, OutlierDetection,
-    WaitForReady,
+    RetryBudget, WaitForReady,
 };
-
 use tonic::body::Body;
 
 use super::observer::ByStatus;
-use super::{Channel, Settings, Shared};
-use crate::{Connection, ConnectionConfig, Connector, RetryPolicy};
+use super::plan::{Defaults, Further, Plans};
+use super::replay::Buffer;
+use super::{Channel, Shared};
+use crate::{
+    Connection, ConnectionConfig, Connector, GrpcHealth, HedgingPolicy, RetryPolicy, ServiceConfig,
+};
 
 /// Settings of a [`Channel`] to the service that `T` names.
 ///
@@ -25,13 +29,16 @@ use crate::{Connection, ConnectionConfig, Connector, RetryPolicy};
 pub struct ChannelBuilder<T> {
     target: T,
     balancer: Option<Arc<dyn Balancer>>,
-    wait: WaitForReady,
     connection: ConnectionConfig,
     endpointer: EndpointerBuilder,
     health_check: Option<Arc<dyn HealthCheck<Connection>>>,
     #[cfg(feature = "tls")]
     tls: Option<crate::ClientTls>,
-    settings: Settings,
+    outliers: Option<OutlierDetection>,
+    defaults: Defaults,
+    service_config: Option<ServiceConfig>,
+    replay_limit: usize,
+    buffer_limit: usize,
 }
 
 impl<T> ChannelBuilder<T> {
@@ -39,13 +46,16 @@ impl<T> ChannelBuilder<T> {
         Self {
             target,
             balancer: None,
-            wait: WaitForReady::default(),
             connection: ConnectionConfig::default(),
             endpointer: EndpointerBuilder::default(),
             health_check: None,
             #[cfg(feature = "tls")]
             tls: None,
-            settings: Settings { retry: None, timeout: None, replay_limit: 1 << 20 },
+            outliers: None,
+            defaults: Defaults::default(),
+            service_config: None,
+            replay_limit: 1 << 20,
+            buffer_limit: 16 << 20,
         }
     }
 
@@ -62,29 +72,53 @@ impl<T> ChannelBuilder<T> {
         self
     }
 
-    /// Tries failed calls again (default: only those that no server can have acted on).
+    /// Tries failed calls again, of every method for which the service config says nothing else
+    /// (default: only those that no server can have acted on). Takes the place of
+    /// [`hedge`](Self::hedge).
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.settings.retry = Some(policy);
+        self.defaults.attempts = Further::Retry(policy);
+        self
+    }
+
+    /// Sends calls that are slow a second time, of every method for which the service config says
+    /// nothing else (default: none). Takes the place of [`retry`](Self::retry).
+    pub fn hedge(mut self, policy: HedgingPolicy) -> Self {
+        self.defaults.attempts = Further::Hedge(policy);
+        self
+    }
+
+    /// Sets what bounds the further attempts of all calls together (default:
+    /// [`RatioBudget`](fleetward_core::RatioBudget), a fifth of the calls and ten a second). The
+    /// `retryThrottling` of a service config takes its place.
+    pub fn retry_budget(mut self, budget: Arc<dyn RetryBudget>) -> Self {
+        self.defaults.budget = budget;
+        self
+    }
+
+    /// Calls the service as its owner wants it: retries, hedging, deadlines and throttling by method, and,
+    /// where the builder has none, its balancer, outlier detection and health check.
+    pub fn service_config(mut self, config: ServiceConfig) -> Self {
+        self.service_config = Some(config);
         self
     }
 
     /// Sets what a call does that finds no endpoint ready (default: wait 3 s at most).
     pub fn wait_for_ready(mut self, wait: WaitForReady) -> Self {
-        self.wait = wait;
+        self.defaults.wait = wait;
         self
     }
 
     /// Sets the deadline of calls that bring none of their own (default: none). It covers what a
     /// `grpc-timeout` covers: everything up to the end of the response's body.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.settings.timeout = Some(timeout);
+        self.defaults.timeout = Some(timeout);
         self
     }
 
-    /// Sets how large a request's body may be, in bytes, to be kept for another attempt (default 1
-    /// MiB). A larger one is sent once.
+    /// Sets how many bytes of a request are kept for another attempt (default 1 MiB). When more of it
+    /// has been sent, the call goes on with the attempt that is under way, and no other follows.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
-        self.settings.replay_limit = bytes;
+        self.replay_limit = bytes;
         self
     }
 
@@ -92,7 +126,14 @@ impl<T> ChannelBuilder<T> {
     /// failure of its instance if it ends in UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
     /// UNAVAILABLE or DATA_LOSS, or misses the deadline here.
     pub fn outlier_detection(mut self, detection: OutlierDetection) -> Self {
-        self.endpointer = self.endpointer.outlier_detection(detection);
+        self.outliers = Some(detection);
+        self
+    }
+
+    /// Sets how many bytes all calls together keep for other attempts (default 16 MiB). Requests of up to
+    /// 4 KiB that are there whole are not counted.
+    pub fn replay_buffer(mut self, bytes: usize) -> Self {
+        self.buffer_limit = bytes;
         self
     }
 
@@ -102,8 +143,7 @@ impl<T> ChannelBuilder<T> {
         self
     }
 
-    /// Sets how the set of endpoints is kept. Replaces what
-    /// [`outlier_detection`](Self::outlier_detection) has set.
+    /// Sets how the set of endpoints is kept.
     pub fn endpointer(mut self, endpointer: EndpointerBuilder) -> Self {
         self.endpointer = endpointer;
         self
@@ -136,13 +176,16 @@ impl<T> ChannelBuilder<T> {
         ChannelBuilder {
             target,
             balancer: self.balancer,
-            wait: self.wait,
             connection: self.connection,
             endpointer: self.endpointer,
             health_check: self.health_check,
             #[cfg(feature = "tls")]
             tls: self.tls,
-            settings: self.settings,
+            outliers: self.outliers,
+            defaults: self.defaults,
+            service_config: self.service_config,
+            replay_limit: self.replay_limit,
+            buffer_limit: self.buffer_limit,
         }
     }
 }
@@ -152,19 +195,42 @@ impl<I: Instancer> ChannelBuilder<I> {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn build(self) -> Channel {
+    pub fn build(mut self) -> Channel {
+        let config = self.service_config.take().unwrap_or_default();
+        self.take_over(&config);
         let connector = self.connector();
         let endpointer = match self.health_check {
             Some(check) => self.endpointer.build(self.target, HealthChecked::new(connector, check)),
             None => self.endpointer.build(self.target, connector),
         };
         let balancer = self.balancer.unwrap_or_else(|| Arc::new(PeakEwma::new()));
-        let balanced = Balanced::builder()
-            .observer(ByStatus)
-            .lookup(metadata)
-            .build(endpointer, balancer)
-            .wait_for_ready(self.wait);
-        Channel { shared: Arc::new(Shared { balanced, settings: self.settings }) }
+        let balanced =
+            Balanced::builder().observer(ByStatus).lookup(metadata).build(endpointer, balancer);
+        Channel {
+            shared: Arc::new(Shared {
+                balanced,
+                plans: ArcSwap::from_pointee(Plans::new(&config, &self.defaults, None)),
+                defaults: self.defaults,
+                replay_limit: self.replay_limit,
+                buffer: Arc::new(Buffer::new(self.buffer_limit)),
+            }),
+        }
+    }
+
+    /// What the service config says about endpoints, where the builder says nothing.
+    fn take_over(&mut self, config: &ServiceConfig) {
+        // Checked when the configuration was made.
+        let named = config.balancer().and_then(|name| by_name(name).ok());
+        self.balancer = self.balancer.take().or(named);
+        let outliers = self.outliers.take().or_else(|| config.outlier_detection().cloned());
+        if let Some(detection) = outliers {
+            self.endpointer = self.endpointer.clone().outlier_detection(detection);
+        }
+        if let Some(service) = config.health_check_service()
+            && self.health_check.is_none()
+        {
+            self.health_check = Some(Arc::new(GrpcHealth::service(service)));
+        }
     }
 
     fn connector(&self) -> Connector {
@@ -187,10 +253,9 @@ impl<T> fmt::Debug for ChannelBuilder<T> {
         // Not the target: it may be a URL with a password in it.
         f.debug_struct("ChannelBuilder")
             .field("balancer", &self.balancer)
-            .field("wait_for_ready", &self.wait)
             .field("connection", &self.connection)
             .field("health_check", &self.health_check.is_some())
-            .field("settings", &self.settings)
+            .field("defaults", &self.defaults)
             .finish_non_exhaustive()
     }
 }

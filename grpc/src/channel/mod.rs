@@ -2,32 +2,33 @@
 
 mod attempts;
 mod builder;
-mod cover;
 mod head;
 mod observer;
 mod outcome;
+mod plan;
 mod policy;
-mod request;
+mod replay;
+mod tail;
 
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use fleetward_core::{Balanced, Endpointer, Instancer, Retry};
+use arc_swap::ArcSwap;
+use fleetward_core::{Balanced, Endpointer, Instancer};
 use futures::future::BoxFuture;
 use tonic::Status;
 use tonic::body::Body;
-use tower_layer::Layer;
 use tower_service::Service;
 
 use self::attempts::Attempts;
 pub use self::builder::ChannelBuilder;
 use self::observer::ByStatus;
+use self::plan::{Defaults, Plan, Plans};
 use self::policy::CallPolicy;
-use self::request::Replay;
+use self::replay::{Buffer, Replay};
 use crate::deadline::Deadline;
-use crate::{Connection, RetryPolicy};
+use crate::{Connection, ServiceConfig};
 
 /// A load-balanced channel to one service, for any generated tonic client.
 ///
@@ -61,14 +62,11 @@ pub struct Channel {
 #[derive(Debug)]
 struct Shared {
     balanced: Balanced<Connection, ByStatus>,
-    settings: Settings,
-}
-
-#[derive(Clone, Debug)]
-struct Settings {
-    retry: Option<RetryPolicy>,
-    timeout: Option<Duration>,
+    defaults: Defaults,
+    /// What the defaults and the service config make of each method.
+    plans: ArcSwap<Plans>,
     replay_limit: usize,
+    buffer: Arc<Buffer>,
 }
 
 impl Channel {
@@ -99,42 +97,35 @@ impl Channel {
         self.shared.balanced.endpointer()
     }
 
+    /// Takes a service config for all calls from now on: what it says about methods and about
+    /// throttling. Its balancer, outlier detection and health check are for who builds a channel.
+    ///
+    /// A text that cannot be read makes no [`ServiceConfig`], so the one before stays in force.
+    pub fn set_service_config(&self, config: &ServiceConfig) {
+        let plans = Plans::new(config, &self.shared.defaults, Some(&self.shared.plans.load()));
+        self.shared.plans.store(Arc::new(plans));
+    }
+
     async fn run(
         self,
         request: http::Request<Body>,
+        plan: Arc<Plan>,
         deadline: Option<Deadline>,
     ) -> Result<http::Response<Body>, Status> {
-        let service = self.endpointer().service().clone();
-        let replay = Replay::new(request, deadline, self.shared.settings.replay_limit)?;
-        let mut attempts = self.retry(&replay).layer(Attempts::new(self.shared.clone()));
-        let response = match attempts.call(replay).await {
+        let Shared { balanced, replay_limit, buffer, .. } = &*self.shared;
+        let service = self.endpointer().service();
+        let replay = Replay::new(request, deadline, *replay_limit, buffer)?;
+        let attempts = Attempts::new(balanced.clone().wait_for_ready(plan.wait));
+        let policy = CallPolicy::new(&plan, replay.clone());
+        let at = deadline.map(|deadline| deadline.at());
+        let response = match plan.retry.call_with(attempts, &policy, at, replay).await {
             Ok(response) => response,
             Err(error) => {
-                let no_endpoints = || self.endpointer().load().no_endpoints(&service);
-                outcome::of(error, &service, deadline, no_endpoints)?
+                let no_endpoints = || self.endpointer().load().no_endpoints(service);
+                outcome::of(error, service, deadline, no_endpoints)?
             }
         };
-        Ok(match deadline {
-            Some(deadline) => cover::cover(response, deadline, service),
-            None => response,
-        })
-    }
-
-    /// The attempts of one call: its own deadline, and what can be done with its request.
-    fn retry(&self, replay: &Replay) -> Retry<CallPolicy> {
-        let policy = self.shared.settings.retry.as_ref().filter(|_| replay.is_whole());
-        let mut retry = Retry::with_policy(CallPolicy::new(policy.cloned(), replay.is_whole()))
-            .max_attempts(policy.map_or(1, RetryPolicy::max_attempts));
-        if let Some(policy) = policy {
-            retry = retry.backoff(policy.backoff().clone());
-        }
-        if let Some(timeout) = policy.and_then(RetryPolicy::per_attempt_timeout) {
-            retry = retry.per_attempt_timeout(timeout);
-        }
-        match replay.deadline() {
-            Some(deadline) => retry.timeout(deadline.left()),
-            None => retry,
-        }
+        Ok(tail::follow(response, deadline, plan.budget.clone(), service))
     }
 }
 
@@ -149,8 +140,9 @@ impl Service<http::Request<Body>> for Channel {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         // From here on, not from the first poll: the caller's clock runs already.
-        let deadline = Deadline::of(request.headers(), self.shared.settings.timeout);
-        Box::pin(self.clone().run(request, deadline))
+        let plan = self.shared.plans.load().of(request.uri().path()).clone();
+        let deadline = Deadline::of(request.headers(), plan.timeout, plan.at_most);
+        Box::pin(self.clone().run(request, plan, deadline))
     }
 }
 
@@ -158,7 +150,9 @@ impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
             .field("balanced", &self.shared.balanced)
-            .field("settings", &self.shared.settings)
-            .finish()
+            .field("defaults", &self.shared.defaults)
+            .field("throttle", &self.shared.plans.load().throttle())
+            .field("replay_bytes", &self.shared.buffer.used())
+            .finish_non_exhaustive()
     }
 }

@@ -12,6 +12,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::head::failure;
+use super::policy::Pushback;
 use crate::ConnectionError;
 use crate::connection::Fate;
 
@@ -40,7 +41,10 @@ impl Observer<http::Response<Body>> for ByStatus {
                 Fate::Unsent | Fate::GoneAway => Outcome::Ignored,
                 Fate::Refused | Fate::Unknown => outcome(error.status().code(), &HeaderMap::new()),
             },
-            None => Outcome::FAILURE,
+            None => match error.downcast_ref::<fleetward_core::Error>() {
+                Some(error) if error.is_unsent() => Outcome::Ignored,
+                _ => Outcome::FAILURE,
+            },
         }
     }
 }
@@ -59,10 +63,12 @@ fn outcome(code: Code, head: &HeaderMap) -> Outcome {
     }
 }
 
-/// How long the server asks to be left alone (gRFC A6).
+/// How long the server asks to be left alone.
 fn pushback(head: &HeaderMap) -> Option<Duration> {
-    let millis = head.get("grpc-retry-pushback-ms")?.to_str().ok()?.parse::<u32>().ok()?;
-    Some(Duration::from_millis(millis.into()))
+    match Pushback::of(head)? {
+        Pushback::After(wait) => Some(wait),
+        Pushback::Stop => None,
+    }
 }
 
 /// A body that takes its call to its end. Dropped before, the call was given up.

@@ -33,9 +33,10 @@ pub(super) fn of(
 
 /// What the attempt was doing that the deadline cut off.
 fn waiting_for(error: &RetryError, no_endpoints: impl FnOnce() -> Error) -> String {
-    let mut text = match error.attempts().last().and_then(|last| last.instance.as_ref()) {
-        Some(instance) => format!("instance {instance} had not answered"),
-        None => no_endpoints().to_string(),
+    let mut text = match error.attempts().last().map(|last| last.instance.as_ref()) {
+        Some(Some(instance)) => format!("instance {instance} had not answered"),
+        Some(None) => no_endpoints().to_string(),
+        None => "nothing was sent".to_owned(),
     };
     text.push_str(&history(error));
     text

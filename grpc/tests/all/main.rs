@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)] // a test that panics has failed, as it should
 
+mod a6;
 mod calls;
 mod connecting;
 mod connection;

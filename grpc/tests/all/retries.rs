@@ -84,22 +84,25 @@ async fn attempts_that_all_take_too_long_are_deadline_exceeded() {
 }
 
 #[tokio::test]
-async fn a_body_that_comes_in_over_time_is_sent_once() {
-    let server = Server::start().await;
-    server.seen.failing.store(1, Ordering::SeqCst);
-    let channel = builder([&server]).retry(policy()).build();
+async fn a_body_that_comes_in_over_time_is_sent_again_from_its_beginning() {
+    let servers = [Server::start().await, Server::start().await];
+    for server in &servers {
+        server.seen.failing.store(1, Ordering::SeqCst);
+    }
+    let channel = builder(&servers).retry(policy()).build();
+    ready(&channel, 2).await;
     let (tell, told) = tokio::sync::mpsc::channel(1);
     let told = tokio_stream::wrappers::ReceiverStream::new(told);
-    let status = GreetClient::new(channel.clone()).gather(told).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(server.calls(), 1);
+    let call = tokio::spawn(async move { GreetClient::new(channel).gather(told).await });
+    tell.send(named("a")).await.unwrap();
+    until("both have failed and one has it", || {
+        servers.iter().map(Server::calls).sum::<usize>() == 3
+    })
+    .await;
+    tell.send(named("b")).await.unwrap();
     drop(tell);
-
-    // One that is there at once is retried as a unary call is.
-    server.seen.failing.store(1, Ordering::SeqCst);
-    let names = tokio_stream::iter(["a", "b"].map(named));
-    assert!(GreetClient::new(channel).gather(names).await.is_ok());
-    assert_eq!(server.calls(), 3);
+    let answer = call.await.unwrap().unwrap().into_inner().message;
+    assert!(answer.ends_with("greets a and b"), "{answer}");
 }
 
 #[tokio::test]

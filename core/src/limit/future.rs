@@ -1,0 +1,87 @@
+//! A call that waits for its turn, and goes.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::gate::{Gate, Place};
+use crate::BoxError;
+
+pin_project! {
+    /// The response of [`Limited`](super::Limited).
+    pub struct LimitedFuture<S, Req>
+    where
+        S: Service<Req>,
+    {
+        #[pin]
+        state: State<S, Req>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, Req>
+    where
+        S: Service<Req>,
+    {
+        // Options, to be moved out of.
+        Before { service: S, request: Option<Req>, place: Option<Place> },
+        // The place is given back after the response's future is dropped, which may have an end of
+        // the connection in it.
+        Calling { #[pin] response: S::Future, place: Option<Place> },
+        Done,
+    }
+}
+
+impl<S: Service<Req>, Req> LimitedFuture<S, Req> {
+    pub(super) fn new(service: S, request: Req, gate: Arc<Gate>) -> Self {
+        let (request, place) = (Some(request), Some(Place::outside(gate)));
+        Self { state: State::Before { service, request, place } }
+    }
+}
+
+impl<S, Req> Future for LimitedFuture<S, Req>
+where
+    S: Service<Req>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        let result = loop {
+            let next = match state.as_mut().project() {
+                StateProj::Before { service, request, place } => {
+                    let Some(waiting) = place else { return Poll::Pending };
+                    if let Err(error) = ready!(waiting.poll_turn(cx)) {
+                        break Err(error.into());
+                    }
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        break Err(error.into());
+                    }
+                    // It is there until this state is left, in the next line but one.
+                    let Some(request) = request.take() else { return Poll::Pending };
+                    State::Calling { response: service.call(request), place: place.take() }
+                }
+                StateProj::Calling { response, .. } => {
+                    break ready!(response.poll(cx)).map_err(Into::into);
+                }
+                StateProj::Done => return Poll::Pending,
+            };
+            state.set(next);
+        };
+        // Whoever keeps a future that is done keeps nobody waiting.
+        state.set(State::Done);
+        Poll::Ready(result)
+    }
+}
+
+impl<S: Service<Req>, Req> fmt::Debug for LimitedFuture<S, Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimitedFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,107 @@
+//! Who is let in, who waits, and who is turned away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::PollSemaphore;
+
+use super::ConcurrencyLimit;
+use crate::{Error, ErrorKind, InstanceId};
+
+/// The limit of one service.
+#[derive(Debug)]
+pub(super) struct Gate {
+    limit: ConcurrencyLimit,
+    instance: Option<InstanceId>,
+    /// Calls under way and calls that wait. Who holds a permit is inside, always: so whoever is let
+    /// in while fewer than `max` are inside finds a permit.
+    inside: AtomicUsize,
+    permits: Arc<Semaphore>,
+}
+
+impl Gate {
+    pub(super) fn new(limit: ConcurrencyLimit, instance: Option<InstanceId>) -> Self {
+        let permits = Arc::new(Semaphore::new(limit.max));
+        Self { limit, instance, inside: AtomicUsize::new(0), permits }
+    }
+
+    pub(super) fn under_way(&self) -> usize {
+        self.limit.max.saturating_sub(self.permits.available_permits())
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.inside.load(Ordering::Relaxed).saturating_sub(self.under_way())
+    }
+
+    fn enter(&self) -> Result<(), Error> {
+        let most = self.limit.max.saturating_add(self.limit.queue);
+        let one_more = |inside: usize| (inside < most).then(|| inside + 1);
+        // Acquire pairs with the release in `leave`: who takes a place finds its permit given back.
+        let entered = self.inside.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more);
+        entered.map(|_| ()).map_err(|_| self.overloaded())
+    }
+
+    fn leave(&self) {
+        self.inside.fetch_sub(1, Ordering::Release);
+    }
+
+    fn overloaded(&self) -> Error {
+        let message = "too many calls are under way, and the queue is full; nothing was sent";
+        let error = Error::new(ErrorKind::Overloaded, message)
+            .with_context("limit", self.limit.max)
+            .with_context("queue", self.limit.queue);
+        match &self.instance {
+            Some(instance) => error.with_context("instance", instance),
+            None => error,
+        }
+    }
+}
+
+/// One call's place. Dropping it gives back what it holds, at whatever point it is.
+pub(super) struct Place {
+    gate: Arc<Gate>,
+    at: At,
+}
+
+enum At {
+    Outside,
+    Waiting(PollSemaphore),
+    Running(#[allow(dead_code)] OwnedSemaphorePermit), // held, never read
+}
+
+impl Place {
+    pub(super) fn outside(gate: Arc<Gate>) -> Self {
+        Self { gate, at: At::Outside }
+    }
+
+    /// Ready when the call has its turn, or is turned away.
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            self.at = match &mut self.at {
+                At::Outside => match self.gate.enter() {
+                    Ok(()) => At::Waiting(PollSemaphore::new(self.gate.permits.clone())),
+                    Err(error) => return Poll::Ready(Err(error)),
+                },
+                // FIFO, as tokio's semaphore is: a permit that is given back goes to who waits
+                // longest, and cannot be snatched by who comes just then.
+                At::Waiting(permits) => match ready!(permits.poll_acquire(cx)) {
+                    Some(permit) => At::Running(permit),
+                    // Not reachable: nobody closes it.
+                    None => return Poll::Ready(Err(self.gate.overloaded())),
+                },
+                At::Running(_) => return Poll::Ready(Ok(())),
+            };
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The permit first: see `Gate::inside`.
+        if !matches!(std::mem::replace(&mut self.at, At::Outside), At::Outside) {
+            self.gate.leave();
+        }
+    }
+}

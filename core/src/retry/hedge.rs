@@ -1,0 +1,68 @@
+//! When a call that has not been answered is sent once more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::quantile::Latencies;
+
+/// How long a hedged call waits for an answer before it is sent to another instance as well.
+///
+/// ```
+/// use std::time::Duration;
+/// use fleetward_core::HedgeDelay;
+/// let fixed = HedgeDelay::fixed(Duration::from_millis(50));
+/// // After the time within which 95 % are answered: about one call in twenty is sent twice.
+/// let tail = HedgeDelay::quantile(0.95);
+/// ```
+#[derive(Clone, Debug)]
+pub struct HedgeDelay(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Fixed(Duration),
+    Quantile { quantile: f64, latencies: Arc<Latencies>, floor: Duration },
+}
+
+impl HedgeDelay {
+    /// Always so long; zero sends all attempts at once.
+    pub fn fixed(delay: Duration) -> Self {
+        Self(Kind::Fixed(delay))
+    }
+
+    /// So long as the share `quantile` (0.5 to 0.999; what is outside is brought inside) of the calls
+    /// took that succeeded lately. Until a hundred have, and with less than
+    /// [`at_least`](Self::at_least), no call is hedged sooner than a second.
+    ///
+    /// Clones measure together.
+    pub fn quantile(quantile: f64) -> Self {
+        // A number that is none is brought inside as well.
+        let quantile = if quantile.is_nan() { 0.95 } else { quantile.clamp(0.5, 0.999) };
+        let latencies = Arc::new(Latencies::default());
+        Self(Kind::Quantile { quantile, latencies, floor: Duration::ZERO })
+    }
+
+    /// Sets the least delay that follows from a quantile (default: none).
+    #[must_use]
+    pub fn at_least(mut self, least: Duration) -> Self {
+        if let Kind::Quantile { floor, .. } = &mut self.0 {
+            *floor = least;
+        }
+        self
+    }
+
+    pub(super) fn delay(&self) -> Duration {
+        match &self.0 {
+            Kind::Fixed(delay) => *delay,
+            Kind::Quantile { quantile, latencies, floor } => {
+                latencies.quantile(*quantile).unwrap_or(Duration::from_secs(1)).max(*floor)
+            }
+        }
+    }
+
+    /// A call succeeded after so long.
+    pub(super) fn took(&self, latency: Duration) {
+        if let Kind::Quantile { latencies, .. } = &self.0 {
+            latencies.record(latency);
+        }
+    }
+}

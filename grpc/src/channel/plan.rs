@@ -1,0 +1,165 @@
+//! How the calls of a method are made: what its service config says, as far as it says something, and
+//! else what the channel was built with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetward_core::{HedgeDelay, RatioBudget, Retry, RetryBudget, Throttle, WaitForReady};
+use tonic::Code;
+
+use crate::service_config::Methods;
+use crate::{HedgingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig};
+
+/// What the channel was built with.
+#[derive(Clone, Debug)]
+pub(super) struct Defaults {
+    pub(super) attempts: Further,
+    pub(super) timeout: Option<Duration>,
+    pub(super) wait: WaitForReady,
+    pub(super) budget: Arc<dyn RetryBudget>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            attempts: Further::default(),
+            timeout: None,
+            wait: WaitForReady::default(),
+            budget: Arc::new(RatioBudget::default()),
+        }
+    }
+}
+
+/// What follows a first attempt.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Further {
+    #[default]
+    Nothing,
+    Retry(RetryPolicy),
+    Hedge(HedgingPolicy),
+}
+
+/// The plans of all methods, and what bounds their further attempts together.
+#[derive(Debug)]
+pub(super) struct Plans {
+    methods: Methods<Plan>,
+    throttle: Option<(RetryThrottling, Arc<dyn RetryBudget>)>,
+}
+
+/// How the calls of one method are made.
+#[derive(Debug)]
+pub(super) struct Plan {
+    further: Further,
+    /// The engine's settings; the judgement is the plan's.
+    pub(super) retry: Retry<()>,
+    pub(super) budget: Option<Arc<dyn RetryBudget>>,
+    /// The deadline of a call that brings none.
+    pub(super) timeout: Option<Duration>,
+    /// The deadline of a call whatever it brings.
+    pub(super) at_most: Option<Duration>,
+    pub(super) wait: WaitForReady,
+}
+
+impl Plans {
+    /// A throttle that `before` has goes on if the configuration asks for the same one.
+    pub(super) fn new(config: &ServiceConfig, defaults: &Defaults, before: Option<&Self>) -> Self {
+        let before = before.and_then(|before| before.throttle.clone());
+        let throttle = config.retry_throttling().and_then(|wanted| match before {
+            Some((same, throttle)) if same == wanted => Some((wanted, throttle)),
+            // What can be written down as throttling can be made one.
+            _ => Throttle::new(wanted.max_tokens(), wanted.token_ratio())
+                .ok()
+                .map(|throttle| (wanted, Arc::new(throttle) as Arc<dyn RetryBudget>)),
+        });
+        let budget = throttle.as_ref().map_or(&defaults.budget, |(_, throttle)| throttle);
+        let throttled = throttle.is_some();
+        let methods = config.methods().map(|method| Plan::new(method, defaults, budget, throttled));
+        Self { methods, throttle }
+    }
+
+    pub(super) fn throttle(&self) -> Option<&dyn RetryBudget> {
+        self.throttle.as_ref().map(|(_, throttle)| &**throttle)
+    }
+
+    pub(super) fn of(&self, path: &str) -> &Arc<Plan> {
+        self.methods.get(path)
+    }
+}
+
+impl Plan {
+    /// A throttle counts the calls of all methods, also of those that are never tried again.
+    fn new(
+        method: &MethodConfig,
+        defaults: &Defaults,
+        budget: &Arc<dyn RetryBudget>,
+        throttled: bool,
+    ) -> Self {
+        let further = match (method.retry(), method.hedging()) {
+            (Some(retry), _) => Further::Retry(retry.clone()),
+            (None, Some(hedging)) => Further::Hedge(hedging.clone()),
+            (None, None) => defaults.attempts.clone(),
+        };
+        let retry = Retry::with_policy(());
+        let (retry, budget) = match &further {
+            Further::Nothing => (retry.max_attempts(1), throttled.then(|| budget.clone())),
+            Further::Retry(policy) => {
+                let retry = retry
+                    .max_attempts(policy.max_attempts())
+                    .backoff(policy.backoff().clone())
+                    .budget(Arc::new(UntilHead(budget.clone())));
+                let retry = match policy.per_attempt_timeout() {
+                    Some(timeout) => retry.per_attempt_timeout(timeout),
+                    None => retry,
+                };
+                (retry, Some(budget.clone()))
+            }
+            Further::Hedge(policy) => {
+                let retry = retry
+                    .max_attempts(policy.max_attempts())
+                    .hedge(HedgeDelay::fixed(policy.delay()))
+                    .budget(Arc::new(UntilHead(budget.clone())));
+                (retry, Some(budget.clone()))
+            }
+        };
+        let wait = match method.wait_for_ready() {
+            None => defaults.wait,
+            Some(true) => WaitForReady::AtMost(Duration::MAX),
+            Some(false) => WaitForReady::FailFast,
+        };
+        let (timeout, at_most) = (defaults.timeout, method.timeout());
+        Self { further, retry, budget, timeout, at_most, wait }
+    }
+
+    /// Whether another attempt may mend a call that failed so.
+    pub(super) fn retries(&self, code: Code) -> bool {
+        match &self.further {
+            Further::Nothing => false,
+            Further::Retry(policy) => policy.retries(code),
+            Further::Hedge(policy) => policy.is_non_fatal(code),
+        }
+    }
+
+    /// Whether an attempt that had no answer in its own time is tried again.
+    pub(super) fn retries_slow_attempts(&self) -> bool {
+        matches!(self.further, Further::Retry(_))
+    }
+}
+
+/// The budget as the engine sees it: whether a call succeeded is known at its end only, which may come
+/// long after the head that ends the attempts.
+#[derive(Debug)]
+struct UntilHead(Arc<dyn RetryBudget>);
+
+impl RetryBudget for UntilHead {
+    fn call(&self) {
+        self.0.call();
+    }
+
+    fn failed(&self) {
+        self.0.failed();
+    }
+
+    fn allows(&self) -> bool {
+        self.0.allows()
+    }
+}

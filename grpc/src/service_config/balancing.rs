@@ -1,0 +1,208 @@
+//! `loadBalancingConfig`, gRFC A24: the first policy of a list that is known.
+//!
+//! gRPC's names come with gRPC's settings, whose unknown fields are ignored. Every other name is a
+//! balancer's of this project with its options, and an unknown option is an error: there is no newer
+//! gRPC that might know it.
+
+use fleetward_balancers::{by_name, names};
+use fleetward_core::{Error, OutlierDetection};
+use serde_json::Value;
+
+use super::json::Node;
+use super::outlier;
+
+#[derive(Debug, PartialEq)]
+pub(super) struct Balancing {
+    /// As [`by_name`] takes it.
+    pub(super) balancer: String,
+    pub(super) outlier: Option<OutlierDetection>,
+}
+
+/// Reads a list of policies. It must hold one that is known, and what stands after that is not looked
+/// at.
+pub(super) fn read(list: &Node<'_>) -> Result<Balancing, Error> {
+    first_known(list, false)
+}
+
+/// Reads the older `loadBalancingPolicy`, a name in any case. Empty and `UNSPECIFIED` say nothing.
+pub(super) fn read_name(node: &Node<'_>) -> Result<Option<Balancing>, Error> {
+    let name = node.text()?.to_ascii_lowercase();
+    if name.is_empty() || name == "unspecified" {
+        return Ok(None);
+    }
+    let no_settings = Value::Object(serde_json::Map::new());
+    let settings = node.with_value(&no_settings);
+    match policy(&name, &settings, false)? {
+        None => Err(unknown(node, &[&name])),
+        known => Ok(known),
+    }
+}
+
+fn first_known(list: &Node<'_>, is_child: bool) -> Result<Balancing, Error> {
+    let mut passed = Vec::new();
+    for item in list.items()? {
+        let fields = item.fields()?;
+        let [(name, settings)] = fields.as_slice() else {
+            return Err(item.error("must have one field, whose name is the policy's"));
+        };
+        if let Some(found) = policy(name, settings, is_child)? {
+            return Ok(found);
+        }
+        passed.push(*name);
+    }
+    Err(unknown(list, &passed))
+}
+
+fn unknown(node: &Node<'_>, passed: &[&str]) -> Error {
+    let mut known: Vec<_> = GRPC_NAMES.iter().copied().chain(names()).collect();
+    known.sort_unstable();
+    known.dedup();
+    let (passed, known) = (passed.join(", "), known.join(", "));
+    node.error(format!("names no policy that is known, but [{passed}]; known ones are: {known}"))
+}
+
+const GRPC_NAMES: [&str; 5] = [
+    "round_robin",
+    "weighted_round_robin",
+    "least_request_experimental",
+    "ring_hash_experimental",
+    "outlier_detection_experimental",
+];
+
+/// The policy of that name, if it is known. Outlier detection is one thing for a channel, so within
+/// itself it is not.
+fn policy(name: &str, settings: &Node<'_>, is_child: bool) -> Result<Option<Balancing>, Error> {
+    let balancer = match name {
+        "outlier_detection_experimental" if !is_child => {
+            let outlier = outlier::read(settings)?;
+            let child = settings.require("childPolicy", |list| first_known(list, true))?;
+            return Ok(Some(Balancing { outlier, ..child }));
+        }
+        "round_robin" => {
+            settings.fields()?;
+            name.to_owned()
+        }
+        "weighted_round_robin" => weighted_round_robin(settings)?,
+        "least_request_experimental" => least_request(settings)?,
+        "ring_hash_experimental" => ring_hash(settings)?,
+        _ if names().any(|known| known == name) => own(name, settings)?,
+        _ => return Ok(None),
+    };
+    by_name(&balancer).map_err(|error| settings.error(error))?;
+    Ok(Some(Balancing { balancer, outlier: None }))
+}
+
+/// gRFC A58. Weights are the registry's here, so what says how to make them from load reports is checked
+/// and has no effect.
+fn weighted_round_robin(settings: &Node<'_>) -> Result<String, Error> {
+    settings.get("enableOobLoadReport", Node::boolean)?;
+    for period in
+        ["oobReportingPeriod", "blackoutPeriod", "weightExpirationPeriod", "weightUpdatePeriod"]
+    {
+        settings.get(period, Node::duration)?;
+    }
+    settings.get("errorUtilizationPenalty", |node| match node.number()? {
+        penalty if penalty >= 0.0 => Ok(()),
+        _ => Err(node.error("must not be negative")),
+    })?;
+    Ok("weighted_round_robin".to_owned())
+}
+
+/// gRFC A48: two or more, and more than ten is ten.
+fn least_request(settings: &Node<'_>) -> Result<String, Error> {
+    let choices = settings.get("choiceCount", |node| match node.whole()? {
+        0 | 1 => Err(node.error("must be at least 2")),
+        choices => Ok(choices.min(10)),
+    })?;
+    Ok(format!("least_request?choices={}", choices.unwrap_or(2)))
+}
+
+/// gRFC A42 for the sizes, A76 for the header.
+fn ring_hash(settings: &Node<'_>) -> Result<String, Error> {
+    const LARGEST: u32 = 8 << 20;
+    /// A42: what a client grants, whatever the configuration asks for.
+    const CAP: u32 = 4096;
+    let size = |node: &Node<'_>| match node.whole()? {
+        size if size > LARGEST => Err(node.error("must be at most 8388608")),
+        size => Ok(size),
+    };
+    // 0 is how protobuf writes that nothing is said.
+    let stated = |name| Ok::<_, Error>(settings.get(name, size)?.filter(|size| *size > 0));
+    let min = stated("minRingSize")?.unwrap_or(1024);
+    let max = stated("maxRingSize")?.unwrap_or(CAP);
+    if min > max {
+        return Err(settings.error("has a minRingSize above the maxRingSize"));
+    }
+    let header = settings.require("requestHashHeader", header)?;
+    let (min, max) = (min.min(CAP), max.min(CAP));
+    Ok(format!("ring_hash?min={min}&max={max}&header={header}"))
+}
+
+/// A header as gRPC has them, whose letters all mean themselves in a query.
+fn header(node: &Node<'_>) -> Result<String, Error> {
+    let name = node.text()?.to_ascii_lowercase();
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_known) {
+        return Err(node.error("must be the name of a header: letters, digits, -, _ and ."));
+    }
+    if name.ends_with("-bin") {
+        return Err(node.error("must not be a binary header"));
+    }
+    Ok(name)
+}
+
+/// A balancer of this project with its options. One that leaves the choice to another balancer may have
+/// that as gRPC writes it, as `childPolicy`.
+fn own(name: &str, settings: &Node<'_>) -> Result<String, Error> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (option, value) in settings.fields()? {
+        if option == "childPolicy" {
+            query.append_pair("balancer", &first_known(&value, true)?.balancer);
+        } else {
+            query.append_pair(option, &value.scalar()?);
+        }
+    }
+    let query = query.finish();
+    Ok(if query.is_empty() { name.to_owned() } else { format!("{name}?{query}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(
+        read: fn(&Node<'_>) -> Result<String, Error>,
+        settings: &str,
+    ) -> Result<String, String> {
+        let settings: Value = serde_json::from_str(settings).unwrap();
+        read(&Node::new(&settings, "at")).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn a_ring_is_as_large_as_is_said_and_granted_and_keyed_by_a_header_in_lower_case() {
+        for (sizes, min, max) in [
+            ("", 1024, 4096),
+            (r#""minRingSize": 0, "maxRingSize": null,"#, 1024, 4096),
+            (r#""minRingSize": 1, "maxRingSize": 1,"#, 1, 1),
+            (r#""minRingSize": "2000","#, 2000, 4096),
+            (r#""minRingSize": 3, "maxRingSize": 8388608,"#, 3, 4096),
+            (r#""minRingSize": 5000, "maxRingSize": 8388608,"#, 4096, 4096),
+        ] {
+            let settings = format!(r#"{{{sizes} "requestHashHeader": "X-User_id.2"}}"#);
+            let expected = format!("ring_hash?min={min}&max={max}&header=x-user_id.2");
+            assert_eq!(spec(ring_hash, &settings), Ok(expected), "{sizes}");
+        }
+        let small = spec(ring_hash, r#"{"maxRingSize": 512, "requestHashHeader": "x"}"#);
+        assert_eq!(small, Err("at: has a minRingSize above the maxRingSize".to_owned()));
+    }
+
+    #[test]
+    fn how_to_make_weights_from_load_reports_is_checked_and_left() {
+        let all = r#"{"enableOobLoadReport": false, "oobReportingPeriod": "10s",
+            "blackoutPeriod": "10s", "weightExpirationPeriod": "180s", "weightUpdatePeriod": "1s",
+            "errorUtilizationPenalty": 0, "unknown": []}"#;
+        assert_eq!(spec(weighted_round_robin, all), Ok("weighted_round_robin".to_owned()));
+        let wrong = spec(weighted_round_robin, r#"{"enableOobLoadReport": "yes"}"#);
+        assert_eq!(wrong, Err("at.enableOobLoadReport: must be true or false".to_owned()));
+    }
+}

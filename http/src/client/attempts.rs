@@ -1,0 +1,90 @@
+//! One attempt of a call: below the retry, above the balancing.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use fleetward_core::{Balanced, BoxError, Error, ErrorKind};
+use futures::future::BoxFuture;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use tower_service::Service;
+
+use super::call::Call;
+use crate::{ByStatus, Origin, OriginError, RequestBody, ResponseBody};
+
+/// Sends a call's request to one endpoint, and makes an error of a response that is to be tried again:
+/// the retry above looks at errors only.
+pub(super) struct Attempts<S> {
+    balanced: Balanced<Origin<S>, ByStatus>,
+}
+
+impl<S> Attempts<S> {
+    pub(super) fn new(balanced: Balanced<Origin<S>, ByStatus>) -> Self {
+        Self { balanced }
+    }
+}
+
+impl<S> Clone for Attempts<S> {
+    fn clone(&self) -> Self {
+        Self { balanced: self.balanced.clone() }
+    }
+}
+
+impl<S, B> Service<Arc<Call<B>>> for Attempts<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<B>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<ResponseBody<B>>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Arc<Call<B>>) -> Self::Future {
+        let Some(request) = call.request() else {
+            // A client that reads the body before it has a connection.
+            let spent = Error::new(ErrorKind::Other, "the request's body was sent already");
+            return Box::pin(std::future::ready(Err(spent.into())));
+        };
+        let response = self.balanced.call(request);
+        Box::pin(async move {
+            match response.await {
+                Ok(response) => call.reject(response).map_err(Into::into),
+                Err(error) => {
+                    if let Some(error) = error.downcast_ref::<OriginError>() {
+                        call.failed_on(error.instance());
+                    }
+                    Err(error)
+                }
+            }
+        })
+    }
+}
+
+/// A response that is to be tried again. The call keeps it, to return it if no attempt is left.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    pub(super) status: StatusCode,
+    /// What its `Retry-After` asks for.
+    pub(super) wait: Option<Duration>,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.status)?;
+        match self.wait {
+            Some(wait) => write!(f, ", retry after {} s", wait.as_secs()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Rejected {}

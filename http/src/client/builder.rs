@@ -1,0 +1,162 @@
+//! Settings of a client.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetward_balancers::PeakEwma;
+use fleetward_core::{
+    Balanced, Balancer, EndpointerBuilder, Factory, Instancer, OutlierDetection, RatioBudget,
+    RetryBudget, WaitForReady,
+};
+
+use super::{Client, Settings, Shared};
+use crate::{ByStatus, Origin, Pool, RequestBody, RetryPolicy, header};
+
+/// Settings of a [`Client`] of the service that `T` names.
+///
+/// `T` is anything until [`build`](Self::build) needs an [`Instancer`]: what stands for one (a URL,
+/// say) is exchanged for it by [`with_target`](Self::with_target).
+#[must_use]
+pub struct ClientBuilder<T> {
+    target: T,
+    balancer: Option<Arc<dyn Balancer>>,
+    wait: WaitForReady,
+    endpointer: EndpointerBuilder,
+    settings: Settings,
+}
+
+impl<T> ClientBuilder<T> {
+    pub(super) fn new(target: T) -> Self {
+        Self {
+            target,
+            balancer: None,
+            wait: WaitForReady::default(),
+            endpointer: EndpointerBuilder::default(),
+            settings: Settings {
+                retry: None,
+                budget: Arc::new(RatioBudget::default()),
+                timeout: None,
+                replay_limit: 1 << 20,
+            },
+        }
+    }
+
+    /// Sets which endpoint a call goes to (default: [`PeakEwma`]). It finds headers by
+    /// [`PickContext::attribute`](fleetward_core::PickContext::attribute); see [`header`].
+    pub fn balancer(mut self, balancer: impl Balancer + 'static) -> Self {
+        self.balancer = Some(Arc::new(balancer));
+        self
+    }
+
+    /// Sets which endpoint a call goes to, unless [`balancer`](Self::balancer) has: for what a URL
+    /// or a configuration says.
+    pub fn balancer_or(mut self, balancer: impl FnOnce() -> Arc<dyn Balancer>) -> Self {
+        self.balancer.get_or_insert_with(balancer);
+        self
+    }
+
+    /// Tries failed calls again (default: only those that never left).
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.settings.retry = Some(policy);
+        self
+    }
+
+    /// Sets what bounds the further attempts of all calls together (default: [`RatioBudget`], a fifth of
+    /// the calls and ten a second).
+    pub fn retry_budget(mut self, budget: Arc<dyn RetryBudget>) -> Self {
+        self.settings.budget = budget;
+        self
+    }
+
+    /// Sets the deadline of calls that bring no [`Timeout`](crate::Timeout) of their own (default: none).
+    /// It covers everything: the wait for an instance, every attempt, and the response up to the end of
+    /// its body.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets what a call does that finds no endpoint ready (default: wait 3 s at most).
+    pub fn wait_for_ready(mut self, wait: WaitForReady) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Sets how large a request's body may be, in bytes, to be kept for another attempt (default 1
+    /// MiB). A larger one is sent once.
+    pub fn replay_limit(mut self, bytes: usize) -> Self {
+        self.settings.replay_limit = bytes;
+        self
+    }
+
+    /// Leaves instances out for a time that fail more than the others (default: off). [`ByStatus`] says
+    /// what a failure is.
+    ///
+    /// Of pooled connections nobody knows whether they would stand, so without it a dead instance is
+    /// picked as often as any other, until the registry drops it: each such call is tried elsewhere, which
+    /// costs it a refused connection, or a connect timeout.
+    pub fn outlier_detection(mut self, detection: OutlierDetection) -> Self {
+        self.endpointer = self.endpointer.outlier_detection(detection);
+        self
+    }
+
+    /// Sets how the set of endpoints is kept. Replaces what
+    /// [`outlier_detection`](Self::outlier_detection) has set.
+    pub fn endpointer(mut self, endpointer: EndpointerBuilder) -> Self {
+        self.endpointer = endpointer;
+        self
+    }
+
+    /// What the builder was made with.
+    pub fn target(&self) -> &T {
+        &self.target
+    }
+
+    /// The same settings for another target.
+    pub fn with_target<U>(self, target: U) -> ClientBuilder<U> {
+        let Self { target: _, balancer, wait, endpointer, settings } = self;
+        ClientBuilder { target, balancer, wait, endpointer, settings }
+    }
+}
+
+impl<I: Instancer> ClientBuilder<I> {
+    /// Starts to follow the instances, over the default [`Pool`]; returns at once.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn build(self) -> Client {
+        self.build_on(Pool::new())
+    }
+
+    /// As [`build`](Self::build), with a client for each instance that `factory` makes: a [`Pool`] with
+    /// other settings, or a closure that points any client at the instance by [`Origin::new`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn build_on<S>(self, factory: impl Factory<Origin<S>>) -> Client<S>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        let endpointer = self.endpointer.build(self.target, factory);
+        let balancer = self.balancer.unwrap_or_else(|| Arc::new(PeakEwma::new()));
+        let balanced = Balanced::builder()
+            .observer(ByStatus)
+            .lookup(header::<RequestBody>)
+            .build(endpointer, balancer)
+            .wait_for_ready(self.wait);
+        let (retried, once) = (self.settings.retried(), self.settings.once());
+        Client { shared: Arc::new(Shared { balanced, settings: self.settings, retried, once }) }
+    }
+}
+
+impl<T> fmt::Debug for ClientBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the target: it may be a URL with a password in it.
+        f.debug_struct("ClientBuilder")
+            .field("balancer", &self.balancer)
+            .field("wait_for_ready", &self.wait)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

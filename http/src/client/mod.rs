@@ -1,0 +1,226 @@
+//! Balancing, retry and deadline over the clients of the instances.
+
+mod attempts;
+mod builder;
+mod call;
+mod outcome;
+mod policy;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instancer, Retry, RetryBudget};
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use self::attempts::Attempts;
+pub use self::builder::ClientBuilder;
+use self::call::Call;
+use self::policy::CallPolicy;
+use crate::deadline::Deadline;
+use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody, RetryPolicy};
+
+/// A load-balanced HTTP client of one service.
+///
+/// Each request goes to an instance of the balancer's choice and, by the [`RetryPolicy`], to other ones.
+/// A URI needs no more than a path. It is a tower service for requests with any body of bytes, always
+/// ready; cloning is cheap and shares everything.
+///
+/// A server's response is returned as it came, whatever its status; the [`InstanceId`] that sent it is in
+/// its extensions, and so is the [`RetryError`] with every attempt, if all attempts have failed. An error
+/// means that there is no response. It names the service, says by its
+/// [`kind`](fleetward_core::Error::kind) whether a deadline passed, no endpoint was found or the instances
+/// could not be reached, and has the [`RetryError`] as its source.
+///
+/// ```
+/// use std::time::Duration;
+/// use fleetward_core::{FixedInstancer, Instance};
+/// use fleetward_http::{Client, RetryPolicy};
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let list = FixedInstancer::new("shop", [Instance::new("10.0.0.1:80")?]);
+/// let client = Client::builder(list)
+///     .retry(RetryPolicy::default())
+///     .timeout(Duration::from_secs(2))
+///     .build();
+/// let request = http::Request::get("/users/7").body(String::new())?;
+/// # if false {
+/// let response = client.send(request).await?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+///
+/// [`InstanceId`]: fleetward_core::InstanceId
+/// [`RetryError`]: fleetward_core::RetryError
+pub struct Client<S = Pooled> {
+    /// One count to touch for each call, not one for each part.
+    shared: Arc<Shared<S>>,
+}
+
+struct Shared<S> {
+    balanced: Balanced<Origin<S>, ByStatus>,
+    settings: Settings,
+    /// For requests that are sent again by policy, and for those that are not.
+    retried: Retry<()>,
+    once: Retry<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    retry: Option<RetryPolicy>,
+    budget: Arc<dyn RetryBudget>,
+    timeout: Option<Duration>,
+    replay_limit: usize,
+}
+
+impl Settings {
+    /// The deadline of an attempt bounds the wait of a call that is tried once as well.
+    fn once(&self) -> Retry<()> {
+        let retry = Retry::with_policy(()).max_attempts(1);
+        match self.retry.as_ref().and_then(|policy| policy.per_attempt_timeout) {
+            Some(timeout) => retry.per_attempt_timeout(timeout),
+            None => retry,
+        }
+    }
+
+    fn retried(&self) -> Retry<()> {
+        match &self.retry {
+            Some(policy) => self
+                .once()
+                .max_attempts(policy.max_attempts)
+                .backoff(policy.backoff.clone())
+                .budget(self.budget.clone()),
+            None => self.once(),
+        }
+    }
+}
+
+impl Client {
+    /// A client with the default settings of the instances that `instancer` names. Returns at once.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn new(instancer: impl Instancer) -> Self {
+        Self::builder(instancer).build()
+    }
+
+    /// Sets up a client of `target`: an [`Instancer`], or what will be exchanged for one.
+    pub fn builder<T>(target: T) -> ClientBuilder<T> {
+        ClientBuilder::new(target)
+    }
+}
+
+impl<S> Client<S> {
+    /// The instances' clients, ready or not: to look at them, or to wait until there are some.
+    pub fn endpointer(&self) -> &Endpointer<Origin<S>> {
+        self.shared.balanced.endpointer()
+    }
+}
+
+impl<S, B> Client<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// Sends a request; the same as calling it as a service.
+    ///
+    /// # Errors
+    /// When there is no response: see [`Client`].
+    pub fn send<R>(
+        &self,
+        request: Request<R>,
+    ) -> impl Future<Output = Result<Response<ResponseBody<B>>, Error>> + Send + 'static + use<S, B, R>
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        // From here on, not from the first poll: the caller's clock runs already.
+        let deadline = Deadline::of(request.extensions(), self.shared.settings.timeout);
+        self.clone().run(request, deadline)
+    }
+
+    async fn run<R>(
+        self,
+        request: Request<R>,
+        deadline: Option<Deadline>,
+    ) -> Result<Response<ResponseBody<B>>, Error>
+    where
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let service = self.endpointer().service().clone();
+        let call = Arc::new(
+            Call::new(request, &self.shared.settings)
+                .map_err(|error| outcome::caller(error).with_context("service", &service))?,
+        );
+        let Shared { balanced, retried, once, .. } = &*self.shared;
+        let retry = if call.policy().is_some() { retried } else { once };
+        let attempts = Attempts::new(balanced.clone());
+        let policy = CallPolicy::new(call.clone(), self.endpointer().clone());
+        let at = deadline.as_ref().map(Deadline::at);
+        let mut response = match retry.call_with(attempts, &policy, at, call.clone()).await {
+            Ok(response) => response,
+            Err(error) => match call.take_rejected(&error) {
+                Some(mut response) => {
+                    response.extensions_mut().insert(error);
+                    response
+                }
+                None => {
+                    let no_endpoints = || self.endpointer().load().no_endpoints(&service);
+                    return Err(outcome::of(error, &service, no_endpoints));
+                }
+            },
+        };
+        if let Some(deadline) = deadline {
+            response.body_mut().cover(deadline, service);
+        }
+        Ok(response)
+    }
+}
+
+impl<S, B, R> Service<Request<R>> for Client<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<B>>;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response<ResponseBody<B>>, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        Box::pin(self.send(request))
+    }
+}
+
+impl<S> Clone for Client<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Client<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("balanced", &self.shared.balanced)
+            .field("settings", &self.shared.settings)
+            .finish()
+    }
+}

@@ -1,0 +1,49 @@
+//! What balancers may know of a request.
+
+use std::any::Any;
+
+use http::Request;
+
+/// Finds a header, for balancers that go by a key of the request, such as `ring_hash`; and by HTTP/2's
+/// names what is no header: `:method`, `:path` (with the query) and `:authority`.
+///
+/// A [`Client`](crate::Client) has it already; this is for a [`Balanced`](fleetward_core::Balanced) of
+/// one's own, whose requests have bodies of type `B`. Of several headers of one name it finds the first.
+///
+/// ```
+/// use fleetward_core::Balanced;
+/// use fleetward_http::{ByStatus, RequestBody, header};
+/// let builder = Balanced::builder().observer(ByStatus).lookup(header::<RequestBody>);
+/// ```
+pub fn header<'a, B: 'static>(request: &'a dyn Any, name: &str) -> Option<&'a [u8]> {
+    let request = request.downcast_ref::<Request<B>>()?;
+    match name {
+        ":method" => Some(request.method().as_str().as_bytes()),
+        ":path" => Some(request.uri().path_and_query()?.as_str().as_bytes()),
+        ":authority" => match request.uri().authority() {
+            Some(authority) => Some(authority.as_str().as_bytes()),
+            None => Some(request.headers().get(http::header::HOST)?.as_bytes()),
+        },
+        name => Some(request.headers().get(name)?.as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_finds_headers_and_what_is_none() {
+        let request = Request::get("/a?b=c").header("User-Id", "7").header("host", "shop").body(());
+        let request = request.unwrap();
+        let find = |name| header::<()>(&request, name).map(|found| str::from_utf8(found).unwrap());
+        assert_eq!(find("user-id"), Some("7"));
+        assert_eq!(find("User-Id"), Some("7"));
+        assert_eq!(find(":method"), Some("GET"));
+        assert_eq!(find(":path"), Some("/a?b=c"));
+        assert_eq!(find(":authority"), Some("shop"));
+        assert_eq!(find("other"), None);
+        assert_eq!(find("not a\nname"), None);
+        assert_eq!(header::<String>(&request, "user-id"), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! How a call went, as far as the instance is to blame; and when it is over.
+
+use std::time::{Duration, SystemTime};
+
+use fleetward_core::{BoxError, InFlight, Observer, Outcome};
+use http::{HeaderMap, Response, StatusCode};
+use http_body::Body;
+
+use crate::origin::OriginError;
+use crate::response_body::ResponseBody;
+use crate::retry_after::retry_after;
+
+/// The longest `Retry-After` that a balancer is told: more would keep a server that answers again
+/// from being tried.
+const LONGEST_PUSHBACK: Duration = Duration::from_secs(60);
+
+/// Judges calls by their HTTP status, and counts them as under way until their response's body has
+/// ended or is dropped.
+///
+/// 429 and 5xx are failures of the instance, with what `Retry-After` asks for (60 s at most), but for 501
+/// and 505, which say what the request asked for in vain; so are an error, and a body that breaks off. A
+/// failed call is over with its head. Any other response is a success, whether or not the caller likes it.
+/// The latency is the time to the head.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByStatus;
+
+impl<B> Observer<Response<ResponseBody<B>>> for ByStatus
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    fn response(
+        &self,
+        mut response: Response<ResponseBody<B>>,
+        mut call: InFlight,
+    ) -> Response<ResponseBody<B>> {
+        if is_failure(response.status()) {
+            call.finish(Outcome::failure(pushback(response.headers())));
+        } else if response.body().is_end_stream() {
+            call.finish(Outcome::Success);
+        } else {
+            call.answered();
+            response.body_mut().carry(call);
+        }
+        response
+    }
+
+    fn error(&self, error: &BoxError) -> Outcome {
+        match error.downcast_ref::<OriginError>() {
+            // The caller's own body failed.
+            Some(error) if error.is_caller() => Outcome::Ignored,
+            _ => Outcome::FAILURE,
+        }
+    }
+}
+
+fn is_failure(status: StatusCode) -> bool {
+    match status {
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
+        StatusCode::TOO_MANY_REQUESTS => true,
+        other => other.is_server_error(),
+    }
+}
+
+fn pushback(headers: &HeaderMap) -> Option<Duration> {
+    retry_after(headers, SystemTime::now()).map(|wait| wait.min(LONGEST_PUSHBACK))
+}

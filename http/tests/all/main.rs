@@ -1,0 +1,12 @@
+//! The client against real servers that misbehave.
+
+#![allow(clippy::unwrap_used, missing_docs)] // a test that panics has failed, as it should
+
+mod bodies;
+mod deadlines;
+mod feedback;
+mod instances;
+mod retries;
+mod retry_after;
+mod server;
+mod support;

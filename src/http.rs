@@ -1,0 +1,64 @@
+//! Load-balanced, retrying HTTP clients.
+
+use fleetward_core::{Error, Factory, RegistryUrl};
+pub use fleetward_http::*;
+
+/// Opens a client of the service that a URL names.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use std::time::Duration;
+/// use fleetward::http::{Client, Connect, RetryPolicy};
+/// let client = Client::builder("memory:users")
+///     .retry(RetryPolicy::default())
+///     .timeout(Duration::from_secs(2))
+///     .connect()
+///     .await?;
+/// // client.send(http::Request::get("/users/7").body(String::new())?).await?
+/// # Ok::<(), fleetward::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The URL's option `balancer` chooses a balancer by [name](crate::balancers::by_name) where the
+/// builder has none.
+///
+/// A client of an [`Instancer`](crate::Instancer) that is at hand is made by [`build`](ClientBuilder::build); so several
+/// clients share one registry handle.
+pub trait Connect: Sized {
+    /// Opens the registry ([`connect`](crate::connect)) and starts to follow the service. Nothing
+    /// is awaited from the network: a registry or an instance that is down is met by the calls.
+    ///
+    /// # Errors
+    /// As [`discover`](crate::discover).
+    fn connect(self) -> impl Future<Output = Result<Client, Error>> + Send {
+        self.connect_on(Pool::new())
+    }
+
+    /// As [`connect`](Self::connect), with a client for each instance that `factory` makes; see
+    /// [`build_on`](ClientBuilder::build_on).
+    ///
+    /// # Errors
+    /// As [`discover`](crate::discover).
+    fn connect_on<S: Clone + Send + Sync + 'static>(
+        self,
+        factory: impl Factory<Origin<S>>,
+    ) -> impl Future<Output = Result<Client<S>, Error>> + Send;
+}
+
+impl<T: AsRef<str> + Send> Connect for ClientBuilder<T> {
+    async fn connect_on<S: Clone + Send + Sync + 'static>(
+        self,
+        factory: impl Factory<Origin<S>>,
+    ) -> Result<Client<S>, Error> {
+        let url = self.target().as_ref();
+        let instancer = crate::discover(url).await?;
+        let balancer = crate::connect::balancer(RegistryUrl::parse(url)?.options())?;
+        let builder = self.with_target(instancer);
+        Ok(match balancer {
+            Some(balancer) => builder.balancer_or(|| balancer),
+            None => builder,
+        }
+        .build_on(factory))
+    }
+}
