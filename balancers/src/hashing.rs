@@ -77,7 +77,22 @@ impl ByKey {
     ) -> Option<usize> {
         let first = owners.position(entry)?;
         // The table is of this set, or it is nobody's.
-        endpoints.get(first)?;
+        let member = endpoints.get(first)?;
+        if self.bound.is_none() && !context.excludes(member) {
+            return Some(first);
+        }
+        self.choose_along(owners, entry, first, endpoints, context)
+    }
+
+    /// As [`choose`](Self::choose) where more than the first has to be looked at, or how busy it is.
+    fn choose_along(
+        &self,
+        owners: &Owners,
+        entry: usize,
+        first: usize,
+        endpoints: &ReadySet<'_>,
+        context: &PickContext<'_>,
+    ) -> Option<usize> {
         let mut room = self.bound.map(|bound| Room::new(bound, endpoints, owners.total_weight));
         let mut has_room = |position| room.as_mut().is_none_or(|room| room.is_at(position));
         if !context.excludes(&endpoints[first]) && has_room(first) {

@@ -78,5 +78,8 @@ pub(crate) fn picked(instance: Option<&InstanceId>) {
 
 /// Runs `f` as if outside any retry.
 pub(crate) fn hidden<T>(f: impl FnOnce() -> T) -> T {
+    if ATTEMPT.try_with(|_| ()).is_err() {
+        return f();
+    }
     ATTEMPT.sync_scope(RefCell::default(), f)
 }

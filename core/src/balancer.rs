@@ -78,12 +78,14 @@ pub struct ReadySet<'a> {
 impl<'a> ReadySet<'a> {
     /// A view of `members`: for tests of a balancer, and for a balancer that offers another one a
     /// part of its set.
+    #[inline]
     pub fn new(members: &'a [Member]) -> Self {
         Self { members, resting: &[], prepared: None }
     }
 
     /// With those that are known and cannot take a call now.
     #[must_use]
+    #[inline]
     pub fn with_resting(mut self, resting: &'a [Member]) -> Self {
         self.resting = resting;
         self
@@ -91,6 +93,7 @@ impl<'a> ReadySet<'a> {
 
     /// With what the balancer's [`prepare`](Balancer::prepare) made of this same set.
     #[must_use]
+    #[inline]
     pub fn with_prepared(mut self, prepared: Option<&'a Prepared>) -> Self {
         self.prepared = prepared;
         self
@@ -98,6 +101,7 @@ impl<'a> ReadySet<'a> {
 
     /// Those that the registry knows and that cannot take a call now: not connected, not yet checked,
     /// unhealthy or ejected. Draining ones are in neither.
+    #[inline]
     pub fn resting(&self) -> &'a [Member] {
         self.resting
     }
@@ -106,31 +110,37 @@ impl<'a> ReadySet<'a> {
     ///
     /// Nothing in a set that nobody has prepared: a test's, or what is left of a set when a retry
     /// leaves out the endpoints tried.
+    #[inline]
     pub fn prepared<T: Any>(&self) -> Option<&'a T> {
         self.prepared?.downcast_ref()
     }
 
     /// The endpoints as a slice.
+    #[inline]
     pub fn members(&self) -> &'a [Member] {
         self.members
     }
 
     /// How many there are.
+    #[inline]
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
     /// Whether there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
     /// The endpoint at a position.
+    #[inline]
     pub fn get(&self, position: usize) -> Option<&'a Member> {
         self.members.get(position)
     }
 
     /// All of them, in order.
+    #[inline]
     pub fn iter(&self) -> std::slice::Iter<'a, Member> {
         self.members.iter()
     }
@@ -139,6 +149,7 @@ impl<'a> ReadySet<'a> {
 impl Index<usize> for ReadySet<'_> {
     type Output = Member;
 
+    #[inline]
     fn index(&self, position: usize) -> &Member {
         &self.members[position]
     }

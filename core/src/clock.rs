@@ -23,11 +23,13 @@ impl Clock {
         Self { origin: Instant::now(), nanos: AtomicU64::new(0) }
     }
 
+    #[inline]
     pub(crate) fn now(&self) -> Instant {
         self.origin + Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
     }
 
     /// Takes note of the time.
+    #[inline]
     pub(crate) fn set(&self, now: Instant) {
         let nanos = now.saturating_duration_since(self.origin).as_nanos() as u64;
         if nanos > self.nanos.load(Ordering::Relaxed).saturating_add(Self::STEP) {

@@ -124,6 +124,7 @@ impl Instance {
     }
 
     /// The identity within the service.
+    #[inline]
     pub fn id(&self) -> &InstanceId {
         &self.id
     }
@@ -134,6 +135,7 @@ impl Instance {
     }
 
     /// The share of traffic relative to the others; 0 = drain.
+    #[inline]
     pub fn weight(&self) -> u32 {
         self.weight
     }

@@ -256,7 +256,7 @@ impl Publisher {
     /// Publishes a complete set that is sorted already, each id once.
     pub(crate) fn publish_sorted(
         &self,
-        instances: Arc<[Arc<Instance>]>,
+        instances: Arc<Vec<Arc<Instance>>>,
         freshness: Freshness,
         skipped: usize,
     ) {

@@ -7,6 +7,7 @@ mod balanced;
 mod balancer;
 mod budget;
 mod clock;
+mod edits;
 mod empty_set;
 mod endpoint;
 mod endpointer;

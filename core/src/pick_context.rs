@@ -22,12 +22,14 @@ pub struct PickContext<'a> {
 
 impl<'a> PickContext<'a> {
     /// Knows nothing.
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// With the request, so that a balancer can look at it.
     #[must_use]
+    #[inline]
     pub fn with_request(mut self, request: &'a dyn Any) -> Self {
         self.request = Some(request);
         self
@@ -35,6 +37,7 @@ impl<'a> PickContext<'a> {
 
     /// With a way to look into the request by name.
     #[must_use]
+    #[inline]
     pub fn with_lookup(mut self, lookup: Lookup) -> Self {
         self.lookup = Some(lookup);
         self
@@ -42,6 +45,7 @@ impl<'a> PickContext<'a> {
 
     /// As of an attempt that follows others: how many, and the instances that they went to.
     #[must_use]
+    #[inline]
     pub fn with_attempt(mut self, attempt: u32, tried: &'a [InstanceId]) -> Self {
         self.attempt = attempt;
         self.tried = tried;
@@ -50,23 +54,27 @@ impl<'a> PickContext<'a> {
 
     /// With the time, where the caller knows it already.
     #[must_use]
+    #[inline]
     pub fn with_now(mut self, now: Instant) -> Self {
         self.now = Some(now);
         self
     }
 
     /// The request, if it is a `T`: for gRPC an `http::Request<tonic::body::Body>`.
+    #[inline]
     pub fn request<T: Any>(&self) -> Option<&'a T> {
         self.request?.downcast_ref()
     }
 
     /// What the request says under `name`: for gRPC a metadata entry. Nothing where the caller has
     /// not said how to [look it up](Self::with_lookup).
+    #[inline]
     pub fn attribute(&self, name: &str) -> Option<&'a [u8]> {
         self.lookup?(self.request?, name)
     }
 
     /// How many attempts of this call went before: 0 for the first.
+    #[inline]
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -76,12 +84,14 @@ impl<'a> PickContext<'a> {
     ///
     /// Only a balancer that keeps choosing the same endpoint for the same call need ask; others are
     /// simply asked again.
+    #[inline]
     pub fn excludes(&self, member: &Member) -> bool {
         !member.lets_in() || self.tried.contains(member.instance().id())
     }
 
     /// The time, a millisecond old perhaps, or as of the call before: a pick reads no clock where
     /// calls read it anyway. So the first pick after a pause sees latencies as they were before it.
+    #[inline]
     pub fn now(&self) -> Instant {
         self.now.unwrap_or_else(Instant::now)
     }

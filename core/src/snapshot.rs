@@ -63,7 +63,7 @@ pub struct Snapshot {
     /// snapshot bears the number of the one that last changed what it shows.
     pub revision: u64,
     /// The instances, sorted by id, each id once.
-    pub instances: Arc<[Arc<Instance>]>,
+    pub instances: Arc<Vec<Arc<Instance>>>,
     /// How far the set can be trusted.
     pub freshness: Freshness,
     /// How many entries of the registry could not be read and were left out.
@@ -74,7 +74,7 @@ impl Snapshot {
     /// The snapshot before anything is known.
     pub fn pending() -> Self {
         let freshness = Freshness::Pending { error: None };
-        Self { revision: 0, instances: Arc::from([]), freshness, skipped: 0 }
+        Self { revision: 0, instances: Arc::default(), freshness, skipped: 0 }
     }
 
     /// The instance of that id.
@@ -87,10 +87,10 @@ impl Snapshot {
 /// Sorts by id and keeps the first of each, so that a duplicate registration is one endpoint.
 pub(crate) fn sorted_unique(
     instances: impl IntoIterator<Item = Arc<Instance>>,
-) -> Arc<[Arc<Instance>]> {
+) -> Arc<Vec<Arc<Instance>>> {
     let mut all: Vec<_> = instances.into_iter().collect();
     sort_unique(&mut all);
-    all.into()
+    Arc::new(all)
 }
 
 pub(crate) fn sort_unique(instances: &mut Vec<Arc<Instance>>) {

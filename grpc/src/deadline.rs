@@ -37,7 +37,11 @@ impl Deadline {
 
     /// Writes what is left into a request that leaves now.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        headers.insert(GRPC_TIMEOUT, format(self.left()));
+        let mut left = format(self.left());
+        // It is another one each time. "Sensitive" is how HPACK is told not to remember it: else its table
+        // fills with them, and each call compares its own with all of those.
+        left.set_sensitive(true);
+        headers.insert(GRPC_TIMEOUT, left);
     }
 
     pub(crate) fn at(&self) -> Instant {

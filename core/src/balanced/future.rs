@@ -144,44 +144,57 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (mut state, observer) = (this.state, &this.shared.observer);
-        loop {
-            let next = match state.as_mut().project() {
-                StateProj::Waiting { waiting } => {
-                    let Some(waiting) = waiting.take() else { return Poll::Pending };
-                    match waiting.poll(cx) {
-                        Ok(next @ State::Waiting { .. }) => {
-                            state.set(next);
-                            return Poll::Pending;
-                        }
-                        Ok(next) => next,
-                        Err(error) => return Poll::Ready(Err(error)),
-                    }
+        if let StateProj::Waiting { waiting } = state.as_mut().project() {
+            let Some(waiting) = waiting.take() else { return Poll::Pending };
+            match waiting.poll(cx) {
+                Ok(next @ State::Waiting { .. }) => {
+                    state.set(next);
+                    return Poll::Pending;
                 }
-                StateProj::Driving { service, request, in_flight } => {
-                    match attempt::hidden(|| service.poll_ready(cx)) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(Err(error)) => {
-                            return Poll::Ready(Err(failed(error.into(), in_flight, observer)));
-                        }
-                        Poll::Ready(Ok(())) => {}
-                    }
-                    // It is there until this state is left, a few lines down.
-                    let Some(request) = request.take() else { return Poll::Pending };
-                    let response = attempt::hidden(|| service.call(request));
-                    State::Calling { response, in_flight: in_flight.take() }
-                }
-                StateProj::Calling { response, in_flight } => {
-                    return attempt::hidden(|| response.poll(cx)).map(|result| match result {
-                        Ok(response) => Ok(match in_flight.take() {
-                            Some(call) => observer.response(response, call),
-                            None => response,
-                        }),
-                        Err(error) => Err(failed(error.into(), in_flight, observer)),
-                    });
-                }
-            };
-            state.set(next);
+                Ok(next) => state.set(next),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
+        // From here on it is the instance's part; once for all of it.
+        attempt::hidden(|| state.poll_picked(cx, observer))
+    }
+}
+
+impl<S: Service<Req>, O, Req> State<S, O, Req>
+where
+    S::Error: Into<BoxError>,
+    O: Observer<S::Response>,
+{
+    /// Drives the service that was picked to readiness, calls it, and waits for the response.
+    fn poll_picked(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        observer: &O,
+    ) -> Poll<Result<S::Response, BoxError>> {
+        if let StateProj::Driving { service, request, in_flight } = self.as_mut().project() {
+            match service.poll_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(failed(error.into(), in_flight, observer)));
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+            // It is there until this state is left, on the next line but one.
+            let Some(request) = request.take() else { return Poll::Pending };
+            let response = service.call(request);
+            let calling = Self::Calling { response, in_flight: in_flight.take() };
+            self.set(calling);
+        }
+        let StateProj::Calling { response, in_flight } = self.project() else {
+            return Poll::Pending;
+        };
+        response.poll(cx).map(|result| match result {
+            Ok(response) => Ok(match in_flight.take() {
+                Some(call) => observer.response(response, call),
+                None => response,
+            }),
+            Err(error) => Err(failed(error.into(), in_flight, observer)),
+        })
     }
 }
 

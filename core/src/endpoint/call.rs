@@ -101,12 +101,8 @@ impl InFlight {
 
     fn judge(&mut self, outcome: Outcome, now: Instant) {
         // The length of a stream that breaks is no latency.
-        let waited = if self.answered {
-            Duration::ZERO
-        } else {
-            now.saturating_duration_since(self.started)
-        };
-        self.state.judge(outcome, waited, self.probe, now);
+        let started = if self.answered { now } else { self.started };
+        self.state.judge(outcome, started, self.probe, now);
         self.judged = true;
     }
 }

@@ -61,6 +61,7 @@ impl PeakEwma {
     }
 
     /// The average as it has decayed until `at`, in seconds. Reading changes nothing.
+    #[inline]
     pub(super) fn estimate(&self, at: Duration, tau: f32) -> Option<f32> {
         let bits = self.0.load(Ordering::Relaxed);
         if bits == 0 {
@@ -76,17 +77,20 @@ impl PeakEwma {
     }
 }
 
+#[inline]
 fn decay(elapsed: u32, tau: f32) -> f32 {
     (-(elapsed as f32) / (tau * TICKS_PER_SECOND)).exp()
 }
 
 /// From one stamp to a later one. Threads that finish calls at the same time may record them in
 /// the other order: then nothing has passed.
+#[inline]
 fn since(stamp: u32, at: u32) -> u32 {
     let elapsed = at.wrapping_sub(stamp);
     if elapsed > u32::MAX / 2 { 0 } else { elapsed }
 }
 
+#[inline]
 fn ticks(at: Duration) -> u32 {
     // 8192 ticks a second: 13 bits of the fraction. Cut off on purpose: it wraps around.
     let fraction = (u64::from(at.subsec_nanos()) << 13) / 1_000_000_000;
@@ -97,6 +101,7 @@ fn pack(cost: f32, stamp: u32) -> u64 {
     (u64::from(cost.to_bits()) << 32) | u64::from(stamp)
 }
 
+#[inline]
 fn unpack(bits: u64) -> (f32, u32) {
     (f32::from_bits((bits >> 32) as u32), bits as u32)
 }

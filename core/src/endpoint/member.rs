@@ -34,23 +34,27 @@ impl Member {
     }
 
     /// The instance: address, weight, zone, metadata.
+    #[inline]
     pub fn instance(&self) -> &Arc<Instance> {
         &self.instance
     }
 
     /// How many calls through this process are under way to it, up to the response's end.
+    #[inline]
     pub fn in_flight(&self) -> usize {
         self.state.in_flight()
     }
 
     /// The peak-sensitive moving average of its latency in seconds, as it has decayed until `now`;
     /// nothing before the first answer. See [`FeedbackConfig`].
+    #[inline]
     pub fn latency(&self, now: Instant) -> Option<f32> {
         self.state.latency(now)
     }
 
     /// Whether neither an active health check nor outlier detection speaks against it. One that is
     /// not healthy is in a ready set only where too few are.
+    #[inline]
     pub fn is_healthy(&self) -> bool {
         self.state.is_healthy()
     }
@@ -62,6 +66,7 @@ impl Member {
 
     /// Whether it lets one more call in: an endpoint that comes back from an ejection has to answer
     /// a single call first.
+    #[inline]
     pub fn lets_in(&self) -> bool {
         self.state.lets_in()
     }
@@ -78,6 +83,7 @@ impl Member {
     }
 
     /// As [`begin`](Self::begin), at a time that the caller knows already.
+    #[inline]
     pub fn begin_at(&self, now: Instant) -> InFlight {
         InFlight::new(self.state.clone(), now)
     }

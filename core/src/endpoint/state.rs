@@ -1,12 +1,11 @@
 //! What is known of an endpoint.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::latency::PeakEwma;
 use super::outcomes::Outcomes;
@@ -24,6 +23,15 @@ pub(crate) struct Surroundings {
     pub(crate) suspect_after: u32,
     /// Wakes the endpointer, which then publishes a new ready set.
     pub(crate) changed: Notify,
+    /// The instances of which something has changed that decides on their place in that set.
+    pub(crate) touched: Mutex<Vec<InstanceId>>,
+}
+
+impl Surroundings {
+    /// The instances noted since the last call. One may stand there twice.
+    pub(crate) fn take_touched(&self) -> Vec<InstanceId> {
+        std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Whether outlier detection lets calls through.
@@ -57,15 +65,11 @@ pub(crate) enum Checked {
 /// and metadata.
 #[derive(Debug)]
 pub(crate) struct EndpointState {
+    pulse: Pulse,
     around: Arc<Surroundings>,
     instance: InstanceId,
-    /// Times are kept as distances from here.
-    created: Instant,
     connectivity: AtomicU8,
     checked: AtomicU8,
-    admission: AtomicU8,
-    in_flight: AtomicUsize,
-    latency: PeakEwma,
     pub(crate) outcomes: Outcomes,
     /// Nanoseconds from `created` to when it last began to take calls.
     available_since: AtomicU64,
@@ -74,29 +78,46 @@ pub(crate) struct EndpointState {
     health_error: Mutex<Option<Error>>,
     /// How often its connection was lost.
     losses: AtomicU64,
-    /// Wakes who checks through the connection.
+    /// Wakes who checks through the connection, and who waits for the removal.
     moved: Notify,
-    removed: CancellationToken,
+    removed: AtomicBool,
+}
+
+/// All that a pick asks of an endpoint that it may not choose. In one cache line, for in a large
+/// fleet a pick costs what it reads from memory.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Pulse {
+    in_flight: AtomicUsize,
+    latency: PeakEwma,
+    /// Times are kept as distances from here.
+    created: Instant,
+    decay_seconds: f32,
+    admission: AtomicU8,
 }
 
 impl EndpointState {
     pub(crate) fn new(around: Arc<Surroundings>, instance: &Instance) -> Self {
-        Self {
-            around,
-            instance: instance.id().clone(),
-            created: Instant::now(),
-            connectivity: AtomicU8::new(Connectivity::Ready as u8),
-            checked: AtomicU8::new(Checked::Never as u8),
-            admission: AtomicU8::new(Admission::Open as u8),
+        let pulse = Pulse {
             in_flight: AtomicUsize::new(0),
             latency: PeakEwma::default(),
+            created: Instant::now(),
+            decay_seconds: around.feedback.decay_seconds(),
+            admission: AtomicU8::new(Admission::Open as u8),
+        };
+        Self {
+            pulse,
+            around,
+            instance: instance.id().clone(),
+            connectivity: AtomicU8::new(Connectivity::Ready as u8),
+            checked: AtomicU8::new(Checked::Never as u8),
             outcomes: Outcomes::default(),
             available_since: AtomicU64::new(0),
             last_error: Mutex::new(None),
             health_error: Mutex::new(None),
             losses: AtomicU64::new(0),
             moved: Notify::new(),
-            removed: CancellationToken::new(),
+            removed: AtomicBool::new(false),
         }
     }
 
@@ -106,6 +127,14 @@ impl EndpointState {
 
     pub(crate) fn service(&self) -> &str {
         &self.around.service
+    }
+
+    /// Has the endpointer look again where it stands. After what has changed, before the wake.
+    fn touch(&self) {
+        if self.around.is_attached {
+            let mut touched = self.around.touched.lock().unwrap_or_else(PoisonError::into_inner);
+            touched.push(self.instance.clone());
+        }
     }
 
     pub(crate) fn connectivity(&self) -> Connectivity {
@@ -132,6 +161,7 @@ impl EndpointState {
         }
         if !same && self.around.is_attached {
             telemetry::connectivity(&self.around.service, &self.instance, to, error.as_ref());
+            self.touch();
             self.around.changed.notify_one();
         }
     }
@@ -157,6 +187,7 @@ impl EndpointState {
         let same = self.checked.swap(to as u8, Ordering::AcqRel) == to as u8;
         if !same && self.around.is_attached {
             telemetry::checked(&self.around.service, &self.instance, to, error.as_ref());
+            self.touch();
             self.around.changed.notify_one();
         }
     }
@@ -217,19 +248,28 @@ impl EndpointState {
     }
 
     pub(crate) fn remove(&self) {
-        self.removed.cancel();
+        self.removed.store(true, Ordering::Release);
+        self.moved.notify_waiters();
     }
 
     pub(crate) fn is_removed(&self) -> bool {
-        self.removed.is_cancelled()
+        self.removed.load(Ordering::Acquire)
     }
 
     pub(crate) async fn removed(&self) {
-        self.removed.cancelled().await;
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.is_removed() {
+                return;
+            }
+            moved.await;
+        }
     }
 
+    #[inline]
     pub(crate) fn admission(&self) -> Admission {
-        match self.admission.load(Ordering::Relaxed) {
+        match self.pulse.admission.load(Ordering::Relaxed) {
             0 => Admission::Open,
             1 => Admission::Ejected,
             2 => Admission::Probe,
@@ -239,15 +279,18 @@ impl EndpointState {
     }
 
     pub(crate) fn set_admission(&self, to: Admission) {
-        self.admission.store(to as u8, Ordering::Relaxed);
+        self.pulse.admission.store(to as u8, Ordering::Relaxed);
+        self.touch();
     }
 
+    #[inline]
     fn change_admission(&self, from: Admission, to: Admission) -> bool {
         let order = Ordering::Relaxed;
-        self.admission.compare_exchange(from as u8, to as u8, order, order).is_ok()
+        self.pulse.admission.compare_exchange(from as u8, to as u8, order, order).is_ok()
     }
 
     /// Whether a call that picks it now may go there. While it proves itself, only one at a time.
+    #[inline]
     pub(crate) fn lets_in(&self) -> bool {
         !matches!(self.admission(), Admission::Probing | Admission::Relapsed)
     }
@@ -260,51 +303,56 @@ impl EndpointState {
 
     /// Forgets what its calls said: it gets a new chance.
     pub(crate) fn forget(&self) {
-        self.latency.reset();
+        self.pulse.latency.reset();
         self.outcomes.reset();
     }
 
     pub(crate) fn set_available_since(&self, now: Instant) {
-        let since = now.saturating_duration_since(self.created);
+        let since = now.saturating_duration_since(self.pulse.created);
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         self.available_since.store(nanos, Ordering::Relaxed);
     }
 
     pub(super) fn available_since(&self) -> Instant {
         let nanos = self.available_since.load(Ordering::Relaxed);
-        self.created.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.created)
+        self.pulse.created.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.pulse.created)
     }
 
+    #[inline]
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.pulse.in_flight.load(Ordering::Relaxed)
     }
 
     /// In seconds.
+    #[inline]
     pub(super) fn latency(&self, now: Instant) -> Option<f32> {
-        let at = now.saturating_duration_since(self.created);
-        self.latency.estimate(at, self.around.feedback.decay_seconds())
+        let at = now.saturating_duration_since(self.pulse.created);
+        self.pulse.latency.estimate(at, self.pulse.decay_seconds)
     }
 
     /// A call begins. Whether it is the probe.
+    #[inline]
     pub(super) fn enter(&self) -> bool {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.pulse.in_flight.fetch_add(1, Ordering::Relaxed);
         self.admission() == Admission::Probe
             && self.change_admission(Admission::Probe, Admission::Probing)
     }
 
     /// A call ends, after everything else that was to be said of it.
+    #[inline]
     pub(super) fn leave(&self, probe: bool) {
         if probe {
             // Unless it was judged: then the admission is another one.
             self.change_admission(Admission::Probing, Admission::Probe);
         }
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.pulse.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The head of a good answer is here. A probe need not wait for the end, which may be a stream's.
     pub(super) fn answered(&self, rtt: Duration, probe: bool, now: Instant) {
         self.took(rtt, now);
         if probe && self.change_admission(Admission::Probing, Admission::Open) {
+            self.touch();
             self.around.changed.notify_one();
         }
     }
@@ -316,8 +364,8 @@ impl EndpointState {
 
     /// An answer took so long.
     fn took(&self, rtt: Duration, now: Instant) {
-        let at = now.saturating_duration_since(self.created);
-        self.latency.observe(rtt.as_secs_f32(), at, self.around.feedback.decay_seconds());
+        let at = now.saturating_duration_since(self.pulse.created);
+        self.pulse.latency.observe(rtt.as_secs_f32(), at, self.pulse.decay_seconds);
     }
 
     /// An answer takes at least so long: nobody waited for it.
@@ -345,10 +393,10 @@ impl EndpointState {
         if penalty.is_zero() {
             self.took_at_least(least, now);
         } else if in_a_row < BELIEVED {
-            let at = now.saturating_duration_since(self.created);
-            let tau = self.around.feedback.decay_seconds();
+            let at = now.saturating_duration_since(self.pulse.created);
+            let tau = self.pulse.decay_seconds;
             // In this order: what was seen just now leaves no time to weigh.
-            self.latency.average(penalty.as_secs_f32(), at, tau);
+            self.pulse.latency.average(penalty.as_secs_f32(), at, tau);
             self.took_at_least(least, now);
         } else {
             let doubled = Duration::from_secs_f32((known * 2.0).min(MOST));
@@ -356,14 +404,18 @@ impl EndpointState {
         }
     }
 
-    pub(super) fn judge(&self, outcome: Outcome, waited: Duration, probe: bool, now: Instant) {
+    pub(super) fn judge(&self, outcome: Outcome, started: Instant, probe: bool, now: Instant) {
         match outcome {
             Outcome::Success => self.outcomes.success(),
             Outcome::Failure { pushback } => {
                 let in_a_row = self.outcomes.failure();
-                self.failed(waited.max(pushback.unwrap_or_default()), in_a_row, now);
+                let elapsed = now.saturating_duration_since(started);
+                self.failed(elapsed.max(pushback.unwrap_or_default()), in_a_row, now);
                 let relapsed =
                     probe && self.change_admission(Admission::Probing, Admission::Relapsed);
+                if relapsed {
+                    self.touch();
+                }
                 if relapsed || in_a_row == self.around.suspect_after {
                     self.around.changed.notify_one();
                 }

@@ -8,6 +8,7 @@
 //!
 //! What calls see is an immutable [`EndpointSet`], swapped whole. Reading it takes no lock.
 
+mod lists;
 mod set;
 mod slot;
 mod worker;
@@ -92,6 +93,8 @@ impl<S> Endpointer<S> {
             if condition(&set) {
                 return set;
             }
+            // Who waits keeps no set alive.
+            drop(set);
             if changed.changed().await.is_err() {
                 // Not reachable: `self` keeps the sender alive.
                 std::future::pending::<()>().await;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::lists::Lists;
 use crate::{Balancer, Error, ErrorKind, Freshness, Member, Prepared, ReadySet, telemetry};
 
 /// A callable instance.
@@ -16,6 +17,10 @@ pub struct Endpoint<S> {
 impl<S> Endpoint<S> {
     pub(super) fn new(member: Member, service: S) -> Self {
         Self { member, service }
+    }
+
+    pub(super) fn into_parts(self) -> (Member, S) {
+        (self.member, self.service)
     }
 
     /// The instance and its statistics.
@@ -40,7 +45,8 @@ impl<S> fmt::Debug for Endpoint<S> {
 /// Only what can take a call now is in here: made, connected, healthy, not draining. So a pick costs
 /// the same whatever share of the instances is unhealthy.
 pub struct EndpointSet<S> {
-    endpoints: Arc<Endpoints<S>>,
+    lists: Arc<Lists<S>>,
+    facts: Arc<Facts>,
     /// What each balancer over this set has prepared for it. Mostly there is one.
     prepared: Vec<(BalancerId, Prepared)>,
 }
@@ -48,47 +54,25 @@ pub struct EndpointSet<S> {
 /// Tells the balancers over one endpointer apart.
 pub(crate) type BalancerId = u64;
 
-struct Endpoints<S> {
-    /// Beside `services`, position by position: a balancer sees these without knowing `S`.
-    members: Vec<Member>,
-    services: Vec<S>,
-    resting: Vec<Member>,
-    panicking: bool,
-    known: usize,
-    freshness: Freshness,
-    /// Why calls find nothing, where something is known of it.
-    error: Option<Error>,
-}
-
-/// What a set is made of.
-pub(super) struct Parts<S> {
-    pub(super) ready: Vec<Endpoint<S>>,
-    pub(super) resting: Vec<Member>,
-    /// Too few are healthy: those that are not stand in `ready` as well.
+/// What is known of a set beside its endpoints.
+pub(super) struct Facts {
+    /// Too few are healthy: those that are not can take calls as well.
     pub(super) panicking: bool,
     pub(super) known: usize,
     pub(super) freshness: Freshness,
+    /// Why calls find nothing, where something is known of it.
     pub(super) error: Option<Error>,
 }
 
 impl<S> EndpointSet<S> {
     pub(super) fn pending() -> Self {
-        Self::new(Parts {
-            ready: Vec::new(),
-            resting: Vec::new(),
-            panicking: false,
-            known: 0,
-            freshness: Freshness::Pending { error: None },
-            error: None,
-        })
+        let freshness = Freshness::Pending { error: None };
+        let facts = Facts { panicking: false, known: 0, freshness, error: None };
+        Self::new(Arc::default(), facts)
     }
 
-    pub(super) fn new(parts: Parts<S>) -> Self {
-        let Parts { ready, resting, panicking, known, freshness, error } = parts;
-        let (members, services) = ready.into_iter().map(|e| (e.member, e.service)).unzip();
-        let endpoints =
-            Endpoints { members, services, resting, panicking, known, freshness, error };
-        Self { endpoints: Arc::new(endpoints), prepared: Vec::new() }
+    pub(super) fn new(lists: Arc<Lists<S>>, facts: Facts) -> Self {
+        Self { lists, facts: Arc::new(facts), prepared: Vec::new() }
     }
 
     /// The same endpoints, prepared for these balancers. One that panics must not end the task that
@@ -108,12 +92,12 @@ impl<S> EndpointSet<S> {
             Some((id, prepared?))
         };
         let prepared = balancers.filter_map(prepare).collect();
-        Self { endpoints: self.endpoints.clone(), prepared }
+        Self { lists: self.lists.clone(), facts: self.facts.clone(), prepared }
     }
 
     /// The endpoints that can take a call, as a balancer sees them.
     pub fn ready(&self) -> ReadySet<'_> {
-        ReadySet::new(&self.endpoints.members).with_resting(&self.endpoints.resting)
+        ReadySet::new(&self.lists.members).with_resting(&self.lists.resting)
     }
 
     /// With what this balancer has prepared.
@@ -124,27 +108,28 @@ impl<S> EndpointSet<S> {
 
     /// The service at a position of [`ready`](Self::ready).
     pub fn service(&self, position: usize) -> Option<&S> {
-        self.endpoints.services.get(position)
+        self.lists.services.get(position)
     }
 
     /// Whether so few endpoints are healthy that the others are used as well.
     pub fn is_panicking(&self) -> bool {
-        self.endpoints.panicking
+        self.facts.panicking
     }
 
     /// How many instances the registry knows, ready or not.
     pub fn known(&self) -> usize {
-        self.endpoints.known
+        self.facts.known
     }
 
     /// How far the registry's word can be trusted.
     pub fn freshness(&self) -> &Freshness {
-        &self.endpoints.freshness
+        &self.facts.freshness
     }
 
     /// The error that a call gets which finds no endpoint here.
     pub fn no_endpoints(&self, service: &str) -> Error {
-        let Endpoints { members, known, freshness, error, .. } = &*self.endpoints;
+        let Facts { known, freshness, error, .. } = &*self.facts;
+        let members = &self.lists.members;
         let message = match (known, freshness, error) {
             (0, Freshness::Pending { .. }, _) => "nothing has been heard from the registry yet",
             (0, _, Some(_)) => "the endpoints were given up because the registry is in error",
@@ -167,10 +152,10 @@ impl<S> fmt::Debug for EndpointSet<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndpointSet")
             .field("known", &self.known())
-            .field("ready", &self.endpoints.members)
+            .field("ready", &self.lists.members)
             .field("panicking", &self.is_panicking())
             .field("freshness", self.freshness())
-            .field("error", &self.endpoints.error)
+            .field("error", &self.facts.error)
             .finish_non_exhaustive()
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::time::delay_queue::Key;
 
+use super::lists::Place;
 use super::set::Endpoint;
 use crate::endpoint::{Checked, EndpointState, Surroundings};
 use crate::{Backoff, BackoffState, Connectivity, Error, Instance, Member, Readiness};
@@ -19,27 +20,56 @@ pub(super) struct Slot<S> {
     pub(super) generation: u64,
     /// Its place among the factories that wait for their next try.
     pub(super) later: Option<Key>,
-    backoff: BackoffState,
+    /// Of a factory that has failed.
+    backoff: Option<Box<BackoffState>>,
     was_available: bool,
+    /// As it was counted last.
+    counted: Standing,
     error: Option<Error>,
 }
 
+/// What an instance counts as when it is decided whether too few are healthy.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    pub(super) usable: bool,
+    /// And usable.
+    pub(super) healthy: bool,
+    pub(super) pending: bool,
+}
+
+/// How many there are of each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Census {
+    pub(super) usable: usize,
+    pub(super) healthy: usize,
+    pub(super) pending: usize,
+}
+
+impl Census {
+    pub(super) fn add(&mut self, one: Standing) {
+        self.usable += usize::from(one.usable);
+        self.healthy += usize::from(one.healthy);
+        self.pending += usize::from(one.pending);
+    }
+
+    pub(super) fn remove(&mut self, one: Standing) {
+        self.usable -= usize::from(one.usable);
+        self.healthy -= usize::from(one.healthy);
+        self.pending -= usize::from(one.pending);
+    }
+}
+
 impl<S: Clone> Slot<S> {
-    pub(super) fn new(
-        around: Arc<Surroundings>,
-        instance: Arc<Instance>,
-        generation: u64,
-        backoff: Backoff,
-        rng: fastrand::Rng,
-    ) -> Self {
+    pub(super) fn new(around: Arc<Surroundings>, instance: Arc<Instance>, generation: u64) -> Self {
         Self {
             state: Arc::new(EndpointState::new(around, &instance)),
             instance,
             service: None,
             generation,
             later: None,
-            backoff: BackoffState::new(backoff, rng),
+            backoff: None,
             was_available: false,
+            counted: Standing::default(),
             error: None,
         }
     }
@@ -68,23 +98,41 @@ impl<S: Clone> Slot<S> {
     }
 
     /// Notes a failure of the factory and says how long to wait.
-    pub(super) fn failed(&mut self, error: Error) -> std::time::Duration {
+    pub(super) fn failed(
+        &mut self,
+        error: Error,
+        backoff: &Backoff,
+        rng: &mut fastrand::Rng,
+    ) -> std::time::Duration {
         self.error = Some(error);
-        self.backoff.next_delay()
+        let fresh = || Box::new(BackoffState::new(backoff.clone(), rng.fork()));
+        self.backoff.get_or_insert_with(fresh).next_delay()
     }
 
     pub(super) fn member(&self) -> Member {
         Member::new(self.instance.clone(), self.state.clone())
     }
 
+    /// How it stands now, and how it was counted last.
+    pub(super) fn recount(&mut self) -> (Standing, Standing) {
+        let usable = self.is_usable();
+        let now =
+            Standing { usable, healthy: usable && self.is_healthy(), pending: self.is_pending() };
+        (now, std::mem::replace(&mut self.counted, now))
+    }
+
+    pub(super) fn counted(&self) -> Standing {
+        self.counted
+    }
+
     /// Whether calls would go through: made, connected, not draining, and its health known if
     /// somebody checks it; healthy or not.
-    pub(super) fn is_usable(&self) -> bool {
+    fn is_usable(&self) -> bool {
         self.is_reachable() && self.state.checked() != Checked::Pending
     }
 
     /// Whether nothing but the first word of its health check is missing.
-    pub(super) fn is_pending(&self) -> bool {
+    fn is_pending(&self) -> bool {
         self.is_reachable() && self.state.checked() == Checked::Pending
     }
 
@@ -94,20 +142,24 @@ impl<S: Clone> Slot<S> {
             && !self.instance.is_draining()
     }
 
-    pub(super) fn is_healthy(&self) -> bool {
+    fn is_healthy(&self) -> bool {
         self.state.is_healthy()
     }
 
-    /// Notes whether it stands in the set that is published `now`.
-    pub(super) fn set_available(&mut self, available: bool, now: Instant) {
-        if available && !std::mem::replace(&mut self.was_available, available) {
+    /// Where it stands in the set that is published `now`: as it was counted, for it may be something
+    /// else by now, and is noted for the next set then.
+    pub(super) fn place(&mut self, panicking: bool, now: Instant) -> Place<S> {
+        let Standing { usable, healthy, .. } = self.counted;
+        let available = usable && (panicking || healthy);
+        if available && !self.was_available {
             self.state.set_available_since(now);
         }
         self.was_available = available;
-    }
-
-    pub(super) fn endpoint(&self) -> Option<Endpoint<S>> {
-        Some(Endpoint::new(self.member(), self.service.clone()?))
+        match self.service.clone().filter(|_| available) {
+            Some(service) => Place::Ready(Endpoint::new(self.member(), service)),
+            None if self.instance.is_draining() => Place::Nowhere,
+            None => Place::Resting(self.member()),
+        }
     }
 
     /// Why it is not ready, if something failed.

@@ -2,27 +2,33 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::time::DelayQueue;
 
-use super::set::{EndpointSet, Parts};
-use super::slot::Slot;
+use super::lists::{Copies, Moves, Place};
+use super::set::{EndpointSet, Facts};
+use super::slot::{Census, Slot};
 use super::{EndpointerBuilder, Shared};
 use crate::{
     Error, ErrorKind, Factory, Freshness, Instance, InstanceId, OutlierDetector, Snapshot,
     Subscription, telemetry,
 };
 
-/// A set costs a copy of all endpoints. What is there already goes into one, up to so many events.
+/// What is there already goes into one set, up to so many events.
 const MAX_BATCH: usize = 10_000;
 
-/// After a set that took some time to make, the next one waits for so many times as long, and so
-/// does the next look for outliers: a hundred thousand endpoints that come up one after the other,
-/// or whose ejections end one after the other, do not keep a core busy.
+/// For the time that it took to make a set, the next ones wait so many times as long, and so does the
+/// next look for outliers: a hundred thousand endpoints that come up one after the other, or whose
+/// ejections end one after the other, do not keep a core busy.
 const PAUSE: u32 = 4;
+
+/// So much of that waiting is let off after a quiet time: an instance that joins means two sets, the second
+/// when its service stands, and nobody waits for it.
+const LET_OFF: Duration = Duration::from_millis(20);
 
 /// Which run of which factory.
 type Ticket = (InstanceId, u64);
@@ -33,8 +39,13 @@ pub(super) struct Worker<S, F> {
     factory: Arc<F>,
     shared: Arc<Shared<S>>,
     slots: BTreeMap<InstanceId, Slot<S>>,
+    /// Those whose place in the set may have changed since the last one; also those that are gone.
+    touched: Vec<InstanceId>,
+    census: Census,
+    panicking: bool,
+    copies: Copies<S>,
     /// The instances that the slots were last brought in step with.
-    seen: Arc<[Arc<Instance>]>,
+    seen: Arc<Vec<Arc<Instance>>>,
     /// Factories that wait for a place, run, and wait for their next try. Each slot without a
     /// service stands in exactly one of the three.
     queue: VecDeque<Ticket>,
@@ -85,7 +96,11 @@ where
             factory,
             shared,
             slots: BTreeMap::new(),
-            seen: Arc::from([]),
+            touched: Vec::new(),
+            census: Census::default(),
+            panicking: false,
+            copies: Copies::new(),
+            seen: Arc::default(),
             queue: VecDeque::new(),
             running: JoinSet::new(),
             tickets: std::collections::HashMap::new(),
@@ -108,7 +123,8 @@ where
         let mut open = true;
         // Set while events wait to be published.
         let mut due = None;
-        let mut not_before = Instant::now();
+        // Until when the time that sets took is waited off.
+        let mut busy_until = Instant::now();
         let mut changed = false;
         loop {
             let mut event = match due {
@@ -126,14 +142,21 @@ where
                 event = if batch < MAX_BATCH { self.next(open).now_or_never() } else { None };
             }
             let now = Instant::now();
-            due = (changed && now < not_before).then_some(not_before);
+            let not_before = busy_until.checked_sub(LET_OFF).filter(|at| *at > now);
+            due = not_before.filter(|_| changed);
             if changed && due.is_none() {
                 changed = false;
                 // An endpoint may have failed often enough to be an outlier by now.
                 self.look_for_outliers();
                 self.publish();
-                let done = Instant::now();
-                not_before = done + (done - now) * PAUSE;
+                if !self.copies.catch_up() {
+                    // A call is picking: that takes no longer than a moment.
+                    tokio::task::yield_now().await;
+                    if !self.copies.catch_up() {
+                        self.copies.give_up();
+                    }
+                }
+                busy_until = busy_until.max(now) + now.elapsed() * (1 + PAUSE);
             }
         }
     }
@@ -236,6 +259,7 @@ where
                 self.remove(gone.id());
             }
             seen.next_if(|seen| seen.id() == instance.id());
+            self.touched.push(instance.id().clone());
             let known = self.slots.get_mut(instance.id());
             if !known.is_some_and(|slot| slot.update(instance)) {
                 self.remove(instance.id());
@@ -255,7 +279,10 @@ where
         if let Some(detector) = &mut self.detector {
             detector.remove(id);
         }
-        if let Some(key) = self.slots.remove(id).and_then(|slot| slot.later) {
+        let Some(slot) = self.slots.remove(id) else { return };
+        self.census.remove(slot.counted());
+        self.touched.push(id.clone());
+        if let Some(key) = slot.later {
             self.later.try_remove(&key);
         }
     }
@@ -263,13 +290,7 @@ where
     fn add(&mut self, instance: Arc<Instance>) {
         self.generation += 1;
         let id = instance.id().clone();
-        let slot = Slot::new(
-            self.shared.around.clone(),
-            instance,
-            self.generation,
-            self.config.backoff.clone(),
-            self.rng.fork(),
-        );
+        let slot = Slot::new(self.shared.around.clone(), instance, self.generation);
         self.queue.push_back((id.clone(), self.generation));
         if let Some(detector) = &mut self.detector {
             detector.add(&slot.member());
@@ -280,7 +301,11 @@ where
     /// Fills the free places. A ticket whose slot is gone or replaced is thrown away here.
     fn start_factories(&mut self) {
         while self.running.len() < self.config.max_concurrent {
-            let Some(ticket) = self.queue.pop_front() else { return };
+            let Some(ticket) = self.queue.pop_front() else {
+                // The room that a whole fleet took when it came up is not needed any more.
+                self.queue.shrink_to(self.config.max_concurrent);
+                return;
+            };
             let Some(slot) = self.slots.get(&ticket.0).filter(|s| s.generation == ticket.1) else {
                 continue;
             };
@@ -306,11 +331,12 @@ where
         let Some(slot) = self.slots.get_mut(&ticket.0).filter(|s| s.generation == ticket.1) else {
             return;
         };
+        self.touched.push(ticket.0.clone());
         match result {
             Ok(service) => slot.made(service),
             Err(error) => {
                 telemetry::factory_failed(&self.shared.around.service, &ticket.0, &error);
-                let delay = slot.failed(error);
+                let delay = slot.failed(error, &self.config.backoff, &mut self.rng);
                 slot.later = Some(self.later.insert(ticket, delay));
             }
         }
@@ -321,48 +347,66 @@ where
             for id in self.slots.keys() {
                 self.detector.iter_mut().for_each(|detector| detector.remove(id));
             }
+            self.touched.extend(self.slots.keys().cloned());
             self.slots.clear();
-            self.seen = Arc::from([]);
+            self.census = Census::default();
+            self.seen = Arc::default();
             self.later.clear();
             self.invalidated = Some(error);
         }
     }
 
     fn publish(&mut self) {
-        let now = Instant::now();
-        let usable = self.slots.values().filter(|slot| slot.is_usable()).count();
-        let healthy =
-            self.slots.values().filter(|slot| slot.is_usable() && slot.is_healthy()).count();
-        // Those whose check has not spoken yet may be well: while they could make the set good
-        // enough, a bad one that spoke first is not used.
-        let pending = self.slots.values().filter(|slot| slot.is_pending()).count();
-        let share = self.config.panic_threshold;
-        let panicking = ((healthy + pending) as f64) < (usable + pending) as f64 * share;
-        let mut ready = Vec::with_capacity(if panicking { usable } else { healthy });
-        let mut resting = Vec::new();
-        for slot in self.slots.values_mut() {
-            let available = slot.is_usable() && (panicking || slot.is_healthy());
-            slot.set_available(available, now);
-            if available {
-                ready.extend(slot.endpoint());
-            } else if !slot.instance().is_draining() {
-                resting.push(slot.member());
-            }
-        }
+        let moves = self.moves();
+        let lists = self.copies.next(moves);
+        let ready = lists.members.len();
         let error = match &self.invalidated {
             Some(error) => Some(error.clone()),
-            None if ready.is_empty() => self.slots.values().find_map(Slot::error),
+            None if ready == 0 => self.slots.values().find_map(Slot::error),
             None => None,
         };
-        telemetry::endpoints(&self.shared.around.service, ready.len(), self.slots.len());
-        self.shared.publish(&EndpointSet::new(Parts {
-            ready,
-            resting,
-            panicking,
+        telemetry::endpoints(&self.shared.around.service, ready, self.slots.len());
+        let facts = Facts {
+            panicking: self.panicking,
             known: self.slots.len(),
             freshness: self.freshness.clone(),
             error,
-        }));
+        };
+        self.shared.publish(&EndpointSet::new(lists, facts));
+    }
+
+    /// Where everything stands whose place may have changed.
+    fn moves(&mut self) -> Moves<S> {
+        let mut touched = std::mem::take(&mut self.touched);
+        // Before their state is looked at: what changes after that is noted again.
+        touched.append(&mut self.shared.around.take_touched());
+        touched.sort();
+        touched.dedup();
+        for id in &touched {
+            if let Some(slot) = self.slots.get_mut(id) {
+                let (now, before) = slot.recount();
+                self.census.remove(before);
+                self.census.add(now);
+            }
+        }
+        let Census { usable, healthy, pending } = self.census;
+        // Those whose check has not spoken yet may be well: while they could make the set good
+        // enough, a bad one that spoke first is not used.
+        let share = self.config.panic_threshold;
+        let panicking = ((healthy + pending) as f64) < (usable + pending) as f64 * share;
+        if panicking != self.panicking {
+            self.panicking = panicking;
+            touched.extend(self.slots.keys().cloned());
+            touched.sort();
+            touched.dedup();
+        }
+        let now = Instant::now();
+        let place = |id| {
+            let slot = self.slots.get_mut(id);
+            slot.map_or(Place::Nowhere, |slot| slot.place(panicking, now))
+        };
+        let places: Vec<_> = touched.iter().map(place).collect();
+        touched.into_iter().zip(places).collect()
     }
 }
 

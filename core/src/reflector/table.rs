@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::edits::{self, Edit};
 use crate::empty_set::{Hold, is_bulk_drop};
 use crate::{EmptySetPolicy, Entry, Error, Instance, InstanceId, KeyChange};
 
@@ -25,6 +26,37 @@ pub(super) struct Table {
     /// Not later than the first deadline among the held rows.
     next_expiry: Option<Instant>,
     faults: Vec<(Arc<str>, Error)>,
+    rendered: Rendered,
+}
+
+/// The last two sets, and how the one became the other.
+#[derive(Debug, Default)]
+struct Rendered {
+    before: Option<Arc<Vec<Arc<Instance>>>>,
+    last: Arc<Vec<Arc<Instance>>>,
+    updates: Vec<(InstanceId, Option<Arc<Instance>>)>,
+}
+
+impl Rendered {
+    /// The set before the last one, if nobody reads it any more, brought up to `last`.
+    fn take_spare(&mut self, last: &Arc<Vec<Arc<Instance>>>) -> Option<Vec<Arc<Instance>>> {
+        let updates = std::mem::take(&mut self.updates);
+        let before = self.before.take().filter(|_| Arc::ptr_eq(last, &self.last))?;
+        let mut spare = Arc::into_inner(before)?;
+        update(&mut spare, &updates);
+        Some(spare)
+    }
+}
+
+fn find(set: &[Arc<Instance>], id: &InstanceId) -> Result<usize, usize> {
+    set.binary_search_by(|one| one.id().cmp(id))
+}
+
+/// `updates` are sorted by id.
+fn update(set: &mut Vec<Arc<Instance>>, updates: &[(InstanceId, Option<Arc<Instance>>)]) {
+    let edits = updates.iter().filter_map(|(id, now)| Edit::new(find(set, id), now.clone()));
+    let edits = edits.collect();
+    edits::apply(set, edits);
 }
 
 #[derive(Debug, Default)]
@@ -143,40 +175,34 @@ impl Table {
     }
 
     /// The set as it is now, sorted by id, or `None` if it equals `previous`, the set that was
-    /// rendered last. The work is one pass over `previous`, without a sort, however large it is.
+    /// rendered last. The set before that one is changed in place if nobody holds it any more; else
+    /// the work is one pass over `previous`, without a sort, however large it is.
     pub(super) fn render(
         &mut self,
-        previous: &[Arc<Instance>],
-    ) -> Option<(Arc<[Arc<Instance>]>, Difference)> {
+        previous: &Arc<Vec<Arc<Instance>>>,
+    ) -> Option<(Arc<Vec<Arc<Instance>>>, Difference)> {
         let mut difference = Difference::default();
         let mut updates = Vec::new();
         for id in std::mem::take(&mut self.touched) {
-            let before = previous.binary_search_by(|old| old.id().cmp(&id)).ok();
+            let before = find(previous, &id);
             let now = self.winner(&id);
             match (before, &now) {
-                (Some(at), Some(now)) if previous[at] == *now => continue,
-                (Some(_), Some(_)) => {}
-                (Some(_), None) => difference.left.push(id.clone()),
-                (None, Some(_)) => difference.joined.push(id.clone()),
-                (None, None) => continue,
+                (Ok(at), Some(now)) if previous[at] == *now => continue,
+                (Ok(_), Some(_)) => {}
+                (Ok(_), None) => difference.left.push(id.clone()),
+                (Err(_), Some(_)) => difference.joined.push(id.clone()),
+                (Err(_), None) => continue,
             }
             updates.push((id, now));
         }
         if updates.is_empty() {
             return None;
         }
-        let size = previous.len() + difference.joined.len() - difference.left.len();
-        let mut next = Vec::with_capacity(size);
-        let mut rest = previous;
-        for (id, now) in updates {
-            let at = rest.partition_point(|old| *old.id() < id);
-            next.extend_from_slice(&rest[..at]);
-            let replaced = rest.get(at).is_some_and(|old| *old.id() == id);
-            rest = &rest[at + usize::from(replaced)..];
-            next.extend(now);
-        }
-        next.extend_from_slice(rest);
-        Some((next.into(), difference))
+        let mut next = self.rendered.take_spare(previous).unwrap_or_else(|| previous.to_vec());
+        update(&mut next, &updates);
+        let next = Arc::new(next);
+        self.rendered = Rendered { before: Some(previous.clone()), last: next.clone(), updates };
+        Some((next, difference))
     }
 
     /// Of several keys with one instance: a live one before a held one, then the smaller key.

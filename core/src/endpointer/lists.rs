@@ -1,0 +1,127 @@
+//! The long part of an endpoint set, and how it is changed without being copied.
+
+use std::sync::Arc;
+
+use super::set::Endpoint;
+use crate::edits::{self, Edit};
+use crate::{InstanceId, Member};
+
+/// What can take a call and what cannot, each sorted by id.
+pub(super) struct Lists<S> {
+    /// Beside `services`, position by position: a balancer sees these without knowing `S`.
+    pub(super) members: Vec<Member>,
+    pub(super) services: Vec<S>,
+    pub(super) resting: Vec<Member>,
+}
+
+impl<S> Default for Lists<S> {
+    fn default() -> Self {
+        Self { members: Vec::new(), services: Vec::new(), resting: Vec::new() }
+    }
+}
+
+impl<S: Clone> Clone for Lists<S> {
+    fn clone(&self) -> Self {
+        Self {
+            members: self.members.clone(),
+            services: self.services.clone(),
+            resting: self.resting.clone(),
+        }
+    }
+}
+
+/// Where an instance stands from now on.
+#[derive(Clone)]
+pub(super) enum Place<S> {
+    Ready(Endpoint<S>),
+    Resting(Member),
+    Nowhere,
+}
+
+/// Moves, sorted by id, each id once.
+pub(super) type Moves<S> = Vec<(InstanceId, Place<S>)>;
+
+impl<S> Lists<S> {
+    fn apply(&mut self, moves: Moves<S>) {
+        let (mut members, mut services, mut resting) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, place) in moves {
+            let ready_at = find(&self.members, &id);
+            let resting_at = find(&self.resting, &id);
+            let (ready, rests) = match place {
+                Place::Ready(endpoint) => (Some(endpoint.into_parts()), None),
+                Place::Resting(member) => (None, Some(member)),
+                Place::Nowhere => (None, None),
+            };
+            let (member, service) = ready.unzip();
+            members.extend(Edit::new(ready_at, member));
+            services.extend(Edit::new(ready_at, service));
+            resting.extend(Edit::new(resting_at, rests));
+        }
+        edits::apply(&mut self.members, members);
+        edits::apply(&mut self.services, services);
+        edits::apply(&mut self.resting, resting);
+    }
+}
+
+fn find(members: &[Member], id: &InstanceId) -> Result<usize, usize> {
+    members.binary_search_by(|member| member.instance().id().cmp(id))
+}
+
+/// Two copies: one is published, the other, which was published before, waits to be the next.
+pub(super) struct Copies<S> {
+    published: Arc<Lists<S>>,
+    spare: Option<Arc<Lists<S>>>,
+    /// What was published before, and what it lacks. Calls may still read it.
+    behind: Option<(Arc<Lists<S>>, Moves<S>)>,
+}
+
+impl<S: Clone> Copies<S> {
+    pub(super) fn new() -> Self {
+        Self { published: Arc::default(), spare: None, behind: None }
+    }
+
+    /// What is to be published after these moves.
+    pub(super) fn next(&mut self, moves: Moves<S>) -> Arc<Lists<S>> {
+        if moves.is_empty() {
+            return self.published.clone();
+        }
+        self.behind = None;
+        let mut next = self.spare.take().and_then(Arc::into_inner);
+        let mut lists = next.take().unwrap_or_else(|| Lists::clone(&self.published));
+        lists.apply(moves.clone());
+        let before = std::mem::replace(&mut self.published, Arc::new(lists));
+        self.behind = Some((before, moves));
+        self.published.clone()
+    }
+
+    /// Brings the copy published before up to date, if nobody reads it any more. Whether that is done:
+    /// else it is to be tried again, or [given up](Self::give_up).
+    pub(super) fn catch_up(&mut self) -> bool {
+        let Some((mut before, moves)) = self.behind.take() else { return true };
+        match Arc::get_mut(&mut before) {
+            Some(lists) => {
+                lists.apply(moves);
+                self.spare = Some(before);
+                true
+            }
+            None => {
+                self.behind = Some((before, moves));
+                false
+            }
+        }
+    }
+
+    /// Keeps nothing alive that has left the set: the next one is made by copying.
+    pub(super) fn give_up(&mut self) {
+        self.behind = None;
+    }
+}
+
+/// Through its shared handle.
+impl<S> std::ops::Deref for Copies<S> {
+    type Target = Lists<S>;
+
+    fn deref(&self) -> &Lists<S> {
+        &self.published
+    }
+}
