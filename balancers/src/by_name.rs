@@ -21,7 +21,7 @@ const KNOWN: &[(&str, Make)] = &[
     ("ring_hash", |options| Ok(Arc::new(RingHash::from_options(options)?))),
     ("round_robin", |_| Ok(Arc::new(RoundRobin::new()))),
     ("weighted_random", |_| Ok(Arc::new(WeightedRandom::new()))),
-    ("weighted_round_robin", |options| Ok(Arc::new(WeightedRoundRobin::from_options(options)?))),
+    ("weighted_round_robin", |_| Ok(Arc::new(WeightedRoundRobin::new()))),
 ];
 
 /// As [`Make`], for one that leaves the choice to balancers of the kind that is given.
@@ -136,7 +136,6 @@ mod tests {
         assert!(made("ring_hash?header=user&load=1.25").contains("1250000"));
         assert!(made("maglev?header=user&table=503&load=2").contains("size: 503"));
         assert!(made("maglev?header=user").contains("\"user\""));
-        assert_ne!(made("weighted_round_robin?per_thread"), made("weighted_round_robin"));
         for (spec, part) in [
             ("ring_hash", "give header="),
             ("maglev?header=", "give header="),
@@ -147,7 +146,6 @@ mod tests {
             ("ring_hash?header=user&load=NaN", "load"),
             ("ring_hash?header=user&table=503", "table"),
             ("maglev?header=user&table=65536", "prime"),
-            ("weighted_round_robin?per_thread=maybe", "per_thread"),
             ("random?per_thread", "per_thread"),
             ("zone_aware?zone=", "zone"),
             ("priority?key=", "key"),

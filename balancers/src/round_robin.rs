@@ -1,14 +1,15 @@
 //! One after the other.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use fleetward_core::{Balancer, PickContext, ReadySet};
+
+use crate::turns::Turns;
 
 /// Each endpoint in turn, in the order of their ids.
 ///
 /// A new one starts at a random endpoint, so that many clients that start together do not all call
 /// the same instance first. Weights are not looked at. When the set changes, the turn goes on from
-/// the same count.
+/// the same count. Threads that pick at the very same moment, over and over, take some turns in a row each,
+/// so that they do not wait for each other; no instance gets ahead by more than a call for each such thread.
 ///
 /// ```
 /// use fleetward_balancers::RoundRobin;
@@ -21,7 +22,8 @@ use fleetward_core::{Balancer, PickContext, ReadySet};
 /// ```
 #[derive(Debug)]
 pub struct RoundRobin {
-    next: AtomicUsize,
+    turns: Turns,
+    start: usize,
 }
 
 impl RoundRobin {
@@ -37,7 +39,7 @@ impl RoundRobin {
 
     /// Starts at a position (modulo the number of endpoints).
     pub fn starting_at(position: usize) -> Self {
-        Self { next: AtomicUsize::new(position) }
+        Self { turns: Turns::default(), start: position }
     }
 }
 
@@ -49,9 +51,7 @@ impl Default for RoundRobin {
 
 impl Balancer for RoundRobin {
     fn pick(&self, endpoints: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
-        // Relaxed: the count orders nothing else. Wrapping around at usize::MAX jumps once in
-        // centuries.
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let turn = self.start.wrapping_add(self.turns.next() as usize);
         turn.checked_rem(endpoints.len())
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use fleetward_core::{Balancer, Error, Instance, Options, PickContext, Prepared, ReadySet};
 
 use crate::groups::{Grouped, Kept, Part};
+use crate::turns::Turns;
 
 /// Sends given shares of the calls to given instances, the remainder to the rest: for a canary.
 ///
@@ -36,7 +36,8 @@ use crate::groups::{Grouped, Kept, Part};
 pub struct Split<B> {
     rules: Vec<Rule>,
     /// The place in a sequence that goes around evenly.
-    ticket: AtomicU64,
+    turns: Turns,
+    start: u64,
     kept: Kept<usize, B>,
 }
 
@@ -52,8 +53,8 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 impl<B: Balancer + 'static> Split<B> {
     /// Without rules: all are the rest. `make` makes the balancer of the rest and of each rule.
     pub fn new(make: impl Fn() -> B + Send + Sync + 'static) -> Self {
-        let ticket = AtomicU64::new(fastrand::u64(..));
-        Self { rules: Vec::new(), ticket, kept: Kept::new(make) }
+        let (turns, start) = (Turns::default(), fastrand::u64(..));
+        Self { rules: Vec::new(), turns, start, kept: Kept::new(make) }
     }
 
     /// Gives a share of the calls, 0 to 1, to the instances that the rule applies to. What is outside
@@ -93,7 +94,7 @@ impl<B: Balancer + 'static> Split<B> {
     /// Starts at a place that follows from `seed`: the same sequence each time.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
-        self.ticket = AtomicU64::new(seed.wrapping_mul(STEP));
+        self.start = seed.wrapping_mul(STEP);
         self
     }
 
@@ -131,8 +132,7 @@ impl<B: Balancer + 'static> Split<B> {
 
     /// The next number in 0..1.
     fn unit(&self) -> f64 {
-        // Relaxed: the ticket orders nothing else.
-        let ticket = self.ticket.fetch_add(STEP, Ordering::Relaxed);
+        let ticket = self.start.wrapping_add(self.turns.next().wrapping_mul(STEP));
         (ticket >> 11) as f64 / (1u64 << 53) as f64
     }
 }

@@ -1,6 +1,6 @@
 //! Each in turn, some more often.
 
-use fleetward_core::{Balancer, Error, Member, Options, PickContext, Prepared, ReadySet};
+use fleetward_core::{Balancer, Member, PickContext, Prepared, ReadySet};
 
 use crate::halving::Halving;
 use crate::schedule::smooth;
@@ -22,7 +22,8 @@ use crate::turns::Turns;
 /// and two more on average, fewer where weights are very unlike.
 /// A new balancer starts at a random place, so that many clients that start together do not all call
 /// the same instance first. When the set changes, the turn goes on from the same count; counted from
-/// there, an endpoint may lag behind about twice as far. Where all weights are alike it is
+/// there, an endpoint may lag behind about twice as far. So it may while threads pick at the very same moment,
+/// over and over: each then takes some turns in a row, so that they do not wait for each other. Where all weights are alike it is
 /// a [`RoundRobin`](crate::RoundRobin).
 ///
 /// ```
@@ -61,23 +62,7 @@ impl WeightedRoundRobin {
     }
 
     fn at(start: u64) -> Self {
-        Self { turns: Turns::shared(), start }
-    }
-
-    /// Keeps a count for each thread instead of one for all.
-    ///
-    /// Threads that pick at the same moment then do not wait for each other, which tells when they
-    /// do little else: a contended count costs some tens of nanoseconds. What is said above of how
-    /// fair it is then holds for the picks of each thread, about twice as far.
-    #[must_use]
-    pub fn per_thread(mut self) -> Self {
-        self.turns = Turns::per_thread(self.start);
-        self
-    }
-
-    pub(crate) fn from_options(options: &mut Options) -> Result<Self, Error> {
-        let per_thread = options.take_bool("per_thread")?.unwrap_or(false);
-        Ok(if per_thread { Self::new().per_thread() } else { Self::new() })
+        Self { turns: Turns::default(), start }
     }
 }
 

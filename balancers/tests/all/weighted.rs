@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use fleetward_balancers::{Random, WeightedRandom, WeightedRoundRobin, by_name};
+use fleetward_balancers::{Random, WeightedRandom, WeightedRoundRobin};
 use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
 
 fn members(weights: &[u32]) -> Vec<Member> {
@@ -121,7 +121,7 @@ fn clients_that_start_together_call_each_endpoint_by_its_weight() {
 }
 
 #[test]
-fn turns_are_exact_whatever_threads_the_calls_come_from() {
+fn turns_are_fair_whatever_threads_the_calls_come_from() {
     let weights = [5, 2, 1];
     let members = members(&weights);
     let balancer = WeightedRoundRobin::new();
@@ -136,20 +136,10 @@ fn turns_are_exact_whatever_threads_the_calls_come_from() {
         let threads = [(); 4].map(|()| scope.spawn(pick));
         threads.map(|thread| thread.join().unwrap())
     });
-    let sum = |at: usize| counts.iter().map(|counts| counts[at]).sum::<u32>();
-    assert_eq!([sum(0), sum(1), sum(2)], [20_000, 8000, 4000]);
-}
-
-#[test]
-fn with_a_count_for_each_thread_every_thread_is_treated_fairly() {
-    let members = members(&zipf(1000, 100));
-    for seed in 0..20 {
-        let balancer = WeightedRoundRobin::with_seed(seed).per_thread();
-        let lags = thread::scope(|scope| {
-            let threads = [(); 3].map(|()| scope.spawn(|| run(&balancer, &members, 12_000).0));
-            threads.map(|thread| thread.join().unwrap())
-        });
-        assert!(lags.iter().all(|&lag| lag < 2.0), "{lags:?}");
+    for (at, expected) in [20_000, 8000, 4000].into_iter().enumerate() {
+        let sum: i64 = counts.iter().map(|counts| counts[at]).sum();
+        // A call for each thread that may have turns left.
+        assert!((sum - expected).abs() <= 4, "{counts:?}");
     }
 }
 
@@ -230,8 +220,6 @@ fn a_pick_by_weight_allocates_nothing() {
             Box::new(WeightedRandom::new()),
             Box::new(WeightedRandom::with_seed(1)),
             Box::new(WeightedRoundRobin::new()),
-            Box::new(WeightedRoundRobin::new().per_thread()),
-            Box::new(by_name("weighted_round_robin?per_thread").unwrap()),
         ] {
             let prepared = balancer.prepare(&ReadySet::new(&members));
             let set = ReadySet::new(&members).with_prepared(prepared.as_ref());

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use fleetward_balancers::{HashKey, Maglev, RingHash, WeightedRoundRobin, by_name};
+use fleetward_balancers::{HashKey, Maglev, RingHash, by_name};
 use fleetward_core::{Balanced, Balancer, Prepared};
 
 use super::subject::{Subject, with_workers};
@@ -47,11 +47,6 @@ pub(crate) const ALL: &[Ours] = &[
         name: "weighted_round_robin, one heavy",
         weights: Weights::OneHeavy,
         make: || Ok(by_name("weighted_round_robin")?),
-    },
-    Ours {
-        name: "weighted_round_robin, zipf, per thread",
-        weights: Weights::Zipf,
-        make: || Ok(Arc::new(WeightedRoundRobin::new().per_thread())),
     },
     even("maglev", || Ok(Arc::new(Maglev::new(key())))),
     even("ring_hash", || Ok(Arc::new(RingHash::new(key())))),
