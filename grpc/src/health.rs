@@ -14,7 +14,7 @@ use fleetward_core::{
     Backoff, BackoffState, Error, ErrorKind, HealthCheck, HealthReporter, Instance,
 };
 use http::uri::PathAndQuery;
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::client::Grpc;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
@@ -138,16 +138,11 @@ impl GrpcHealth {
         };
         self.report(first, health);
         let since = Instant::now();
-        let mut looks = interval_at(since + LOOK, LOOK);
         let end = loop {
-            tokio::select! {
-                answer = stream.message() => match answer {
-                    Ok(Some(answer)) => self.report(answer, health),
-                    Ok(None) => break Status::unavailable("the server ended the health stream"),
-                    Err(status) => break status,
-                },
-                // A server that goes away waits for this very stream to end.
-                _ = looks.tick() => connection.look(),
+            match stream.message().await {
+                Ok(Some(answer)) => self.report(answer, health),
+                Ok(None) => break Status::unavailable("the server ended the health stream"),
+                Err(status) => break status,
             }
         };
         (Some(since), end)
@@ -229,5 +224,3 @@ const MAX_ANSWER: usize = 4096;
 /// A stream that answered and stood this long is opened again at once; one that did not waits, so
 /// that a server which ends every stream is not asked in a loop.
 const STOOD: Duration = Duration::from_secs(1);
-/// How often to look whether the server goes away.
-const LOOK: Duration = Duration::from_secs(5);

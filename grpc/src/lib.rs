@@ -13,7 +13,7 @@ mod service_config;
 mod tls;
 
 pub use channel::{Channel, ChannelBuilder};
-pub use connection::{Connection, ConnectionConfig, ConnectionError, Connector};
+pub use connection::{Connection, ConnectionConfig, ConnectionError, Connector, ResponseFuture};
 pub use health::GrpcHealth;
 pub use hedging::HedgingPolicy;
 pub use propagate::{propagate_deadline, stamp_arrival};

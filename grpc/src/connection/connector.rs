@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fleetward_core::{Error, ErrorKind, Factory, Instance, Readiness};
 use http::uri::{Authority, Scheme};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::dial::Dialer;
@@ -92,6 +93,7 @@ impl Factory<Connection> for Connector {
             authority_is_forced: config.authority.is_some(),
             user_agent: config.user_agent.clone(),
             link,
+            runtime: Handle::current(),
             _handle: handle,
         }))
     }

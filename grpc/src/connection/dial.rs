@@ -3,24 +3,36 @@
 use std::net::SocketAddr;
 
 use fleetward_core::{Address, Error, ErrorKind, Host};
-use futures::future::BoxFuture;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use h2::client::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use tonic::body::Body;
 
 use super::ConnectionConfig;
+use super::driver::{Closing, Driver, Wire};
 use super::error::describe;
+use super::link::Sender;
 use super::preface::Preface;
-use super::wire::Wire;
 
 /// How many calls that were dropped within the last second a connection remembers (h2: 50). What a
 /// server still sends for one of these is ignored; for one that is forgotten it counts as the
 /// server's error, and the 1024th such error ends the connection, with every call on it.
 const REMEMBERED_RESETS: usize = 10_000;
+
+/// In bytes, where the configuration says nothing.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 5 * 1024 * 1024;
+const FRAME_SIZE: u32 = 16 * 1024;
+
+/// So many bytes of a request that comes in over time wait for the socket.
+const SEND_BUFFER: usize = 1024 * 1024;
+
+/// What every connection begins with (RFC 9113, 6.9.2).
+pub(super) const SPEC_WINDOW: u32 = 65_535;
+
+/// So many bytes of headers are taken from a server.
+const HEADER_LIST_SIZE: u32 = 16 * 1024;
 
 /// Makes connections, so many at once.
 pub(super) struct Dialer {
@@ -32,9 +44,8 @@ pub(super) struct Dialer {
 
 /// A connection that the server has confirmed.
 pub(super) struct Established {
-    pub(super) sender: http2::SendRequest<Body>,
-    /// Takes requests until the connection takes no more; must be polled.
-    pub(super) dispatch: BoxFuture<'static, Result<(), hyper::Error>>,
+    pub(super) sender: Sender,
+    pub(super) closing: Closing,
     pub(super) wire: Wire,
 }
 
@@ -119,41 +130,50 @@ impl Dialer {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (io, confirmed) = Preface::watch(io);
-        // Before the handshake, so that giving up at any await closes the socket.
-        let (wire, spawner) = Wire::new();
-        let mut builder = http2::Builder::new(spawner);
-        let config = &self.config;
-        builder
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(config.stream_window)
-            .initial_connection_window_size(config.connection_window)
-            .adaptive_window(config.adaptive_window)
-            .max_frame_size(config.max_frame_size)
-            .keep_alive_interval(config.keep_alive_interval)
-            .keep_alive_timeout(config.keep_alive_timeout)
-            .keep_alive_while_idle(config.keep_alive_while_idle)
-            .max_concurrent_reset_streams(REMEMBERED_RESETS);
-        let (sender, connection) = builder
-            .handshake::<_, Body>(TokioIo::new(io))
+        let (io, mut confirmed) = Preface::watch(io);
+        let (requests, connection) = self
+            .http2()
+            .handshake(io)
             .await
             .map_err(|error| unavailable("the HTTP/2 handshake failed", error))?;
-        let mut dispatch: BoxFuture<'static, _> = Box::pin(connection);
-        tokio::select! {
-            // In this order: bytes that are no HTTP/2 say more than the error they lead to.
-            biased;
-            confirmed = confirmed => match confirmed {
-                Ok(true) => Ok(Established { sender, dispatch, wire }),
-                Ok(false) => {
-                    Err(Error::new(ErrorKind::Unavailable, "the server does not speak HTTP/2"))
-                }
-                Err(_) => Err(closed_early()),
-            },
-            ended = &mut dispatch => Err(match ended {
-                Ok(()) => closed_early(),
-                Err(error) => unavailable("the HTTP/2 handshake failed", error),
+        let (mut driver, sender, mut closing) = Driver::new(requests, connection, &self.config);
+        let confirmed = tokio::select! {
+            confirmed = &mut confirmed => confirmed.ok(),
+            // Bytes that are no HTTP/2 say more than the error they lead to.
+            () = &mut driver => confirmed.try_recv().ok().filter(|confirmed| !confirmed),
+        };
+        match confirmed {
+            // Not before: giving up at any await above closes the socket.
+            Some(true) => Ok(Established { sender, closing, wire: Wire::spawn(driver) }),
+            Some(false) => {
+                Err(Error::new(ErrorKind::Unavailable, "the server does not speak HTTP/2"))
+            }
+            None => Err(match closing.try_recv() {
+                Ok(Err(error)) => unavailable("the HTTP/2 handshake failed", error),
+                Ok(Ok(())) | Err(_) => closed_early(),
             }),
         }
+    }
+
+    fn http2(&self) -> Builder {
+        let config = &self.config;
+        let (stream, connection) = match config.adaptive_window {
+            true => (SPEC_WINDOW, SPEC_WINDOW),
+            false => (
+                config.stream_window.unwrap_or(STREAM_WINDOW),
+                config.connection_window.unwrap_or(CONNECTION_WINDOW),
+            ),
+        };
+        let mut builder = Builder::new();
+        builder
+            .enable_push(false)
+            .initial_window_size(stream)
+            .initial_connection_window_size(connection)
+            .max_frame_size(config.max_frame_size.unwrap_or(FRAME_SIZE))
+            .max_header_list_size(HEADER_LIST_SIZE)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS);
+        builder
     }
 }
 

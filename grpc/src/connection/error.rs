@@ -7,6 +7,8 @@ use fleetward_core::InstanceId;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::slots::Slots;
+
 /// A call that a [`Connection`](crate::Connection) could not carry through.
 ///
 /// Its [`source`](std::error::Error::source) is a [`tonic::Status`], so a generated client on top
@@ -36,18 +38,18 @@ impl ConnectionError {
     /// The connection was down before the request was written to it.
     pub(super) fn unsent(
         instance: InstanceId,
-        request: http::Request<Body>,
-        error: Option<hyper::Error>,
+        request: Option<http::Request<Body>>,
+        error: Option<h2::Error>,
     ) -> Self {
         let mut status = Status::unavailable("the connection is down; the request was not sent");
         if let Some(error) = error {
             status.set_source(Arc::new(error));
         }
-        Self { instance, fate: Fate::Unsent, status, request: Mutex::new(Some(request)) }
+        Self { instance, fate: Fate::Unsent, status, request: Mutex::new(request) }
     }
 
     /// It failed while the server had the request, or might have.
-    pub(super) fn failed(instance: InstanceId, error: hyper::Error) -> Self {
+    pub(super) fn failed(instance: InstanceId, error: Lost) -> Self {
         Self { instance, fate: fate(&error), status: status(error), request: Mutex::new(None) }
     }
 
@@ -67,7 +69,8 @@ impl ConnectionError {
         self.fate != Fate::Unknown
     }
 
-    /// The request, if it never left. Given out once.
+    /// The request, if it never left; but where the connection broke in the very moment of sending. Given out
+    /// once.
     pub fn take_request(&self) -> Option<http::Request<Body>> {
         self.request.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -99,12 +102,47 @@ impl std::error::Error for ConnectionError {
     }
 }
 
+/// Why a stream or a connection ended.
+#[derive(Debug)]
+pub(super) enum Lost {
+    Http2(h2::Error),
+    /// h2 only says that the connection was dropped.
+    TimedOut,
+}
+
+impl Lost {
+    /// What a stream ended with, on this connection.
+    pub(super) fn stream(error: h2::Error, slots: &Slots) -> Self {
+        if slots.is_timed_out() && error.is_io() { Self::TimedOut } else { Self::Http2(error) }
+    }
+
+    fn h2(&self) -> Option<&h2::Error> {
+        match self {
+            Self::Http2(error) => Some(error),
+            Self::TimedOut => None,
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http2(error) => write!(f, "HTTP/2: {error}"),
+            Self::TimedOut => f.write_str("the server does not answer pings"),
+        }
+    }
+}
+
+impl std::error::Error for Lost {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.h2().map(|error| error as _)
+    }
+}
+
 /// A remote GOAWAY reaches only streams above its last stream id (those below end with an I/O error
-/// if the connection goes first), so it proves that the server did not look at the request. There is
-/// one more case, when it comes just as the stream is opened: hyper then gives the stream up before
-/// it has written any of the body, so no message is there to be acted on.
-fn fate(error: &hyper::Error) -> Fate {
-    match h2_error(error) {
+/// if the connection goes first), so it proves that the server did not look at the request.
+fn fate(error: &Lost) -> Fate {
+    match error.h2() {
         Some(h2) if h2.is_remote() && h2.is_go_away() => Fate::GoneAway,
         Some(h2) if h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM) => {
             Fate::Refused
@@ -116,9 +154,9 @@ fn fate(error: &hyper::Error) -> Fate {
 /// The status of a call that ended with an error of its transport, by the table of gRPC over
 /// HTTP/2: what the server did to the stream has a code of its own, what befell the connection is
 /// UNAVAILABLE.
-pub(super) fn status(error: hyper::Error) -> Status {
+pub(super) fn status(error: Lost) -> Status {
     use h2::Reason;
-    let code = match h2_error(&error) {
+    let code = match error.h2() {
         Some(h2) if h2.is_reset() => match h2.reason() {
             Some(Reason::REFUSED_STREAM) => Code::Unavailable,
             Some(Reason::CANCEL) => Code::Cancelled,
@@ -126,6 +164,8 @@ pub(super) fn status(error: hyper::Error) -> Status {
             Some(Reason::INADEQUATE_SECURITY) => Code::PermissionDenied,
             _ => Code::Internal,
         },
+        // Neither the server nor the connection: the request is one that HTTP/2 cannot carry.
+        Some(h2) if !h2.is_go_away() && !h2.is_io() => Code::Internal,
         _ => Code::Unavailable,
     };
     let mut status = Status::new(code, describe(&error));
@@ -133,7 +173,7 @@ pub(super) fn status(error: hyper::Error) -> Status {
     status
 }
 
-/// The error and its causes in one line: hyper's own text ("http2 error") says nothing.
+/// The error and its causes in one line.
 pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -145,8 +185,4 @@ pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
-}
-
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    std::error::Error::source(error)?.downcast_ref()
 }

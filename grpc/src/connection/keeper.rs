@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_core::{BackoffState, Error, ErrorKind, Instance, Readiness};
-use futures::future::BoxFuture;
+use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::dial::{Dialer, Established, unavailable};
+use super::driver::Wire;
 use super::link::Link;
-use super::wire::Wire;
 
 /// A connection that stood this long and is lost is dialled again at once, and the waits start over;
 /// one that did not waits its turn, so that a server which hangs up on everybody is not dialled in a
@@ -27,8 +27,6 @@ pub(super) struct Keeper {
     readiness: Readiness,
     link: Arc<Link>,
     backoff: BackoffState,
-    /// The connection that takes calls.
-    current: Option<BoxFuture<'static, Result<(), hyper::Error>>>,
     /// The sockets with streams on them, those of connections that take no more calls included.
     wires: Vec<Wire>,
 }
@@ -41,7 +39,7 @@ impl Keeper {
         link: Arc<Link>,
     ) -> Self {
         let backoff = BackoffState::new(dialer.config.backoff.clone(), fastrand::Rng::new());
-        Self { dialer, instance, readiness, link, backoff, current: None, wires: Vec::new() }
+        Self { dialer, instance, readiness, link, backoff, wires: Vec::new() }
     }
 
     pub(super) async fn run(mut self, held: oneshot::Receiver<Infallible>) {
@@ -84,25 +82,19 @@ impl Keeper {
 
     /// Lets calls through until the connection takes no more.
     async fn hold(&mut self, established: Established) -> Error {
+        let Established { sender, closing, wire } = established;
         self.wires.retain(|wire| !wire.is_closed());
-        self.wires.push(established.wire);
-        let dispatch = self.current.insert(established.dispatch);
+        self.wires.push(wire);
         // In this order: who finds the endpoint ready finds the connection too.
-        self.link.connect(established.sender);
+        self.link.connect(sender);
         self.readiness.set_ready();
-        let ended = loop {
-            tokio::select! {
-                ended = &mut *dispatch => break ended,
-                // Polling it again is all: with a stream open and no new request, nothing else makes
-                // hyper notice that the server goes away.
-                () = self.link.asked_to_look() => {}
-            }
-        };
+        let ended = closing.await;
         self.link.disconnect();
-        self.current = None;
         match ended {
-            Ok(()) => Error::new(ErrorKind::Unavailable, "the server closed the connection"),
-            Err(error) => unavailable("the connection was lost", error),
+            Ok(Err(error)) => unavailable("the connection was lost", error),
+            Ok(Ok(())) | Err(_) => {
+                Error::new(ErrorKind::Unavailable, "the server closed the connection")
+            }
         }
         .with_context("address", self.instance.address())
     }
@@ -110,16 +102,8 @@ impl Keeper {
     /// No new call; those under way may finish until the drain timeout.
     async fn drain(mut self) {
         self.link.disconnect();
-        let finish = async {
-            if let Some(dispatch) = self.current.take() {
-                // Ends when the calls that are just being sent are sent.
-                let _ = dispatch.await;
-            }
-            for wire in &mut self.wires {
-                wire.closed().await;
-            }
-        };
-        let _ = timeout(self.dialer.config.drain_timeout, finish).await;
         // Dropping the wires cuts off what is left.
+        let closed = self.wires.drain(..).map(Wire::closed);
+        let _ = timeout(self.dialer.config.drain_timeout, join_all(closed)).await;
     }
 }

@@ -1,21 +1,31 @@
 //! Where calls find the connection of an instance.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use hyper::client::conn::http2::SendRequest;
-use tokio::sync::Notify;
-use tonic::body::Body;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use tokio::sync::oneshot;
+
+use super::slots::Slots;
 
 /// Empty while there is no connection. Read by every call, without a lock.
 #[derive(Default)]
 pub(super) struct Link {
-    sender: ArcSwapOption<SendRequest<Body>>,
-    look: Notify,
+    sender: ArcSwapOption<Sender>,
+}
+
+/// Opens streams on one connection.
+pub(super) struct Sender {
+    pub(super) requests: SendRequest<Bytes>,
+    pub(super) slots: Arc<Slots>,
+    /// Tells the connection, by being dropped, that no more streams will be opened.
+    pub(super) _open: oneshot::Sender<Infallible>,
 }
 
 impl Link {
-    pub(super) fn connect(&self, sender: SendRequest<Body>) {
+    pub(super) fn connect(&self, sender: Sender) {
         self.sender.store(Some(Arc::new(sender)));
     }
 
@@ -23,17 +33,8 @@ impl Link {
         self.sender.store(None);
     }
 
-    /// Has the connection's owner look whether it still takes requests.
-    pub(super) fn look(&self) {
-        self.look.notify_one();
-    }
-
-    pub(super) async fn asked_to_look(&self) {
-        self.look.notified().await;
-    }
-
     /// Only for the moment of sending: a sender that is kept keeps its connection from closing.
-    pub(super) fn sender(&self) -> Option<SendRequest<Body>> {
-        self.sender.load().as_ref().map(|sender| SendRequest::clone(sender))
+    pub(super) fn sender(&self) -> Option<Arc<Sender>> {
+        self.sender.load_full()
     }
 }

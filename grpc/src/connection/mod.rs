@@ -8,11 +8,15 @@ mod body;
 mod config;
 mod connector;
 mod dial;
+mod driver;
 mod error;
 mod keeper;
 mod link;
+mod ping;
 mod preface;
-mod wire;
+mod slots;
+mod stream;
+mod upload;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,14 +24,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use fleetward_core::InstanceId;
-use futures::future::BoxFuture;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri, header};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tonic::body::Body;
 use tower_service::Service;
 
-use self::body::ResponseBody;
 pub use self::config::ConnectionConfig;
 pub use self::connector::Connector;
 #[cfg(feature = "tls")]
@@ -35,6 +38,7 @@ pub(crate) use self::dial::unavailable;
 pub use self::error::ConnectionError;
 pub(crate) use self::error::Fate;
 use self::link::Link;
+pub use self::stream::ResponseFuture;
 use crate::deadline::Deadline;
 
 /// A client of one instance, as a [`Connector`] makes it: a tower service over its connection.
@@ -57,6 +61,8 @@ struct Inner {
     authority_is_forced: bool,
     user_agent: HeaderValue,
     link: Arc<Link>,
+    /// Where the rest of long requests is sent.
+    runtime: Handle,
     /// Tells the keeper, by being dropped, that nobody can call any more.
     _handle: oneshot::Sender<Infallible>,
 }
@@ -69,11 +75,6 @@ impl Connection {
     /// The instance.
     pub fn instance(&self) -> &InstanceId {
         &self.inner.instance
-    }
-
-    /// Notices now, and not with the next call, if the server said that it goes away.
-    pub(crate) fn look(&self) {
-        self.inner.link.look();
     }
 }
 
@@ -107,44 +108,14 @@ impl Inner {
 impl Service<http::Request<Body>> for Connection {
     type Response = http::Response<Body>;
     type Error = ConnectionError;
-    type Future = BoxFuture<'static, Result<http::Response<Body>, ConnectionError>>;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let instance = self.inner.instance.clone();
-        let Some(mut sender) = self.inner.link.sender() else {
-            let error = ConnectionError::unsent(instance, request, None);
-            return Box::pin(std::future::ready(Err(error)));
-        };
-        let uri = request.uri().clone();
-        let agent = request.headers().get(header::USER_AGENT).cloned();
-        self.inner.complete(&mut request);
-        let response = sender.try_send_request(request);
-        Box::pin(async move {
-            match response.await {
-                Ok(response) => {
-                    let mut response =
-                        response.map(|body| Body::new(ResponseBody::new(body, instance.clone())));
-                    response.extensions_mut().insert(instance);
-                    Ok(response)
-                }
-                Err(mut error) => Err(match error.take_message() {
-                    Some(mut request) => {
-                        // As it came, fit for another instance.
-                        *request.uri_mut() = uri;
-                        request.headers_mut().remove(header::USER_AGENT);
-                        request
-                            .headers_mut()
-                            .extend(agent.map(|agent| (header::USER_AGENT, agent)));
-                        ConnectionError::unsent(instance, request, Some(error.into_error()))
-                    }
-                    None => ConnectionError::failed(instance, error.into_error()),
-                }),
-            }
-        })
+    fn call(&mut self, request: http::Request<Body>) -> ResponseFuture {
+        ResponseFuture::new(self.inner.clone(), request)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The moment at which a server has shown that it speaks HTTP/2.
 //!
-//! hyper's handshake is done when the client's own preface is written: a black hole that only
+//! A client's handshake is done when the client's own preface is written: a black hole that only
 //! accepts TCP connections would count as connected. A server's first frame must be SETTINGS (RFC
 //! 9113, 3.4), so its header is watched for as it passes.
 

@@ -23,6 +23,7 @@ mod hostile;
 mod http2;
 mod retries;
 mod server;
+mod streams;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;

@@ -1,0 +1,162 @@
+//! The task that owns a socket.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::ConnectionConfig;
+use super::error::Lost;
+use super::link::Sender;
+use super::ping::{Pinger, Pong, Reads};
+use super::slots::{Limit, Slots};
+
+/// Reads and writes for all streams of a connection, until the last one has ended after nobody can open
+/// another: because the server goes away, or because all [`Sender`]s were dropped. Dropped, it closes the
+/// socket at once.
+pub(super) struct Driver<T> {
+    connection: Connection<T, Bytes>,
+    /// Asked whether it still opens streams; gone when it does not.
+    requests: Option<SendRequest<Bytes>>,
+    /// Until the last sender is dropped.
+    open: oneshot::Receiver<Infallible>,
+    slots: Arc<Slots>,
+    limit: Limit,
+    pinger: Option<Pinger>,
+    closing: Option<oneshot::Sender<Result<(), Lost>>>,
+}
+
+/// When and why a connection takes no more requests.
+pub(super) type Closing = oneshot::Receiver<Result<(), Lost>>;
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
+    pub(super) fn new(
+        requests: SendRequest<Bytes>,
+        mut connection: Connection<T, Bytes>,
+        config: &ConnectionConfig,
+    ) -> (Self, Sender, Closing) {
+        let slots = Arc::new(Slots::new(Reads::for_config(config)));
+        let pings = slots.reads.is_some().then(|| connection.ping_pong()).flatten();
+        let pinger = pings.map(|pings| Pinger::new(pings, config));
+        let (held, open) = oneshot::channel();
+        let (closing, closed) = oneshot::channel();
+        let sender = Sender { requests: requests.clone(), slots: slots.clone(), _open: held };
+        let driver = Self {
+            connection,
+            requests: Some(requests),
+            open,
+            slots,
+            limit: Limit::default(),
+            pinger,
+            closing: Some(closing),
+        };
+        (driver, sender, closed)
+    }
+
+    fn close(&mut self, why: Result<(), Lost>) {
+        self.requests = None;
+        self.slots.close();
+        if let Some(closing) = self.closing.take() {
+            // Nobody waits for it while the instance is being removed.
+            let _ = closing.send(why);
+        }
+    }
+
+    /// An error if the server does not answer.
+    fn poll_pings(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
+        let (Some(pinger), Some(reads)) = (&mut self.pinger, &self.slots.reads) else {
+            return Ok(());
+        };
+        let idle = self.limit.is_idle(&self.slots);
+        while let Poll::Ready(pong) = pinger.poll(cx, reads, idle) {
+            match pong {
+                Pong::TimedOut => return Err(Lost::TimedOut),
+                Pong::Widen(width) => {
+                    self.connection.set_target_window_size(width);
+                    // Refused while the server has not confirmed the width before: then the next will do.
+                    let _ = self.connection.set_initial_window_size(width);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What h2 knows now of how many streams there may be.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) {
+        let Some(requests) = &mut self.requests else { return };
+        self.limit.follow(&self.slots, self.connection.max_concurrent_send_streams());
+        if let Poll::Ready(Err(error)) = requests.poll_ready(cx) {
+            let graceful = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            self.close(if graceful { Ok(()) } else { Err(Lost::Http2(error)) });
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if this.requests.is_some() && Pin::new(&mut this.open).poll(cx).is_ready() {
+            // h2 ends the connection with its last stream once nobody holds a handle.
+            this.requests = None;
+        }
+        if let Err(lost) = this.poll_pings(cx) {
+            this.slots.set_timed_out();
+            this.close(Err(lost));
+            return Poll::Ready(());
+        }
+        let polled = Pin::new(&mut this.connection).poll(cx);
+        match polled {
+            Poll::Pending => {
+                this.poll_requests(cx);
+                Poll::Pending
+            }
+            Poll::Ready(ended) => {
+                this.close(ended.map_err(Lost::Http2));
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl<T> Drop for Driver<T> {
+    fn drop(&mut self) {
+        // Also where it is cut off.
+        self.slots.close();
+    }
+}
+
+/// Holds a connection's socket: dropping it closes the socket at once.
+pub(super) struct Wire {
+    task: JoinHandle<()>,
+}
+
+impl Wire {
+    /// Has the driver run by a task.
+    pub(super) fn spawn(driver: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { task: tokio::spawn(driver) }
+    }
+
+    /// Waits until every stream has ended and the socket is closed.
+    pub(super) async fn closed(mut self) {
+        // It ends; or it was cut off, or has panicked.
+        let _ = (&mut self.task).await;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

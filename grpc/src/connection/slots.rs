@@ -1,0 +1,144 @@
+//! What the streams of one connection share: how many there may be, and how the connection ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Semaphore, TryAcquireError};
+
+use super::ping::Reads;
+
+/// More streams than any connection has, and no more than a semaphore takes.
+const MOST: usize = 1 << 24;
+
+/// The streams of one connection.
+///
+/// A request that the server has no room for waits here, where it can still be given back if the connection
+/// ends; what h2 has taken is gone with it.
+pub(super) struct Slots {
+    free: Semaphore,
+    /// Where somebody wants to know what has come in and when.
+    pub(super) reads: Option<Reads>,
+    timed_out: AtomicBool,
+}
+
+/// The connection takes no more requests.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+/// Room for one stream, until it is dropped.
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+}
+
+impl Slots {
+    pub(super) fn new(reads: Option<Reads>) -> Self {
+        Self { free: Semaphore::new(0), reads, timed_out: AtomicBool::new(false) }
+    }
+
+    /// A slot if one is free now.
+    pub(super) fn try_take(self: &Arc<Self>) -> Result<Option<Slot>, Closed> {
+        match self.free.try_acquire() {
+            Ok(permit) => Ok(Some(self.slot(permit))),
+            Err(TryAcquireError::NoPermits) => Ok(None),
+            Err(TryAcquireError::Closed) => Err(Closed),
+        }
+    }
+
+    /// Waits for one, first come, first served.
+    pub(super) async fn take(self: Arc<Self>) -> Result<Slot, Closed> {
+        let permit = self.free.acquire().await.map_err(|_| Closed)?;
+        Ok(self.slot(permit))
+    }
+
+    fn slot(self: &Arc<Self>, permit: tokio::sync::SemaphorePermit<'_>) -> Slot {
+        // The slot gives it back.
+        permit.forget();
+        Slot { slots: self.clone() }
+    }
+
+    /// Who waits now gets its request back.
+    pub(super) fn close(&self) {
+        self.free.close();
+    }
+
+    /// The server does not answer pings: what its streams end with is not the reason.
+    pub(super) fn set_timed_out(&self) {
+        self.timed_out.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_timed_out(&self) -> bool {
+        self.timed_out.load(Ordering::Acquire)
+    }
+}
+
+impl Slot {
+    pub(super) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.free.add_permits(1);
+    }
+}
+
+/// How many slots there are, as far as given out by the one who does so.
+#[derive(Default)]
+pub(super) struct Limit {
+    given: usize,
+}
+
+impl Limit {
+    /// Follows the server's SETTINGS. Where it takes back more than is free, the rest is taken as streams end.
+    pub(super) fn follow(&mut self, slots: &Slots, limit: usize) {
+        let limit = limit.min(MOST);
+        if limit > self.given {
+            slots.free.add_permits(limit - self.given);
+            self.given = limit;
+        } else if limit < self.given {
+            self.given -= slots.free.forget_permits(self.given - limit);
+        }
+    }
+
+    /// Whether any stream is open.
+    pub(super) fn is_idle(&self, slots: &Slots) -> bool {
+        slots.free.available_permits() >= self.given
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lower_limit_is_reached_as_streams_end() {
+        let slots = Arc::new(Slots::new(None));
+        let mut limit = Limit::default();
+        limit.follow(&slots, 3);
+        let mut taken: Vec<_> = (0..3).map(|_| slots.try_take().unwrap().unwrap()).collect();
+        limit.follow(&slots, 1);
+        for _ in 0..2 {
+            taken.pop();
+            limit.follow(&slots, 1);
+            assert!(slots.try_take().unwrap().is_none());
+        }
+        taken.pop();
+        limit.follow(&slots, 1);
+        assert!(limit.is_idle(&slots));
+        let one = slots.try_take().unwrap();
+        assert!(one.is_some() && slots.try_take().unwrap().is_none());
+        limit.follow(&slots, usize::MAX);
+        assert!(slots.try_take().unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_of_the_end() {
+        let slots = Arc::new(Slots::new(None));
+        let waiting = tokio::spawn(slots.clone().take());
+        tokio::task::yield_now().await;
+        slots.close();
+        assert!(waiting.await.unwrap().is_err());
+        assert!(slots.try_take().is_err());
+    }
+}

@@ -1,0 +1,173 @@
+//! One call on a connection: its request goes out, its response comes in.
+//!
+//! Both happen in the task of the caller. hyper's client would take the request through a queue to a task of
+//! the connection, and spawn one more for each response; here a call wakes the task that writes to the
+//! socket, and is woken by it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use futures::future::BoxFuture;
+use http::header::{self, HeaderMap};
+use tonic::body::Body;
+
+use super::Inner;
+use super::body::ResponseBody;
+use super::error::{ConnectionError, Lost};
+use super::link::Sender;
+use super::slots::{Closed, Slot};
+use super::upload::{self, Upload};
+
+/// The response of a [`Connection`](super::Connection). Dropped before, the call is taken back and the server
+/// told so.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture {
+    state: State,
+    inner: Arc<Inner>,
+}
+
+enum State {
+    /// The server takes no more streams for now.
+    Waiting(Box<Waiting>),
+    Open(Option<Stream>),
+    Failed(Option<Box<ConnectionError>>),
+}
+
+struct Waiting {
+    turn: BoxFuture<'static, Result<Slot, Closed>>,
+    sender: Arc<Sender>,
+    request: Option<http::Request<Body>>,
+}
+
+/// A stream that is open, and what lives as long.
+struct Stream {
+    response: h2::client::ResponseFuture,
+    upload: Option<Upload>,
+    slot: Slot,
+}
+
+impl ResponseFuture {
+    /// Sends the request now, if there is room for it.
+    pub(super) fn new(inner: Arc<Inner>, request: http::Request<Body>) -> Self {
+        let state = match inner.link.sender() {
+            None => State::unsent(&inner, Some(request), None),
+            Some(sender) => match sender.slots.try_take() {
+                Ok(Some(slot)) => State::send(&inner, &sender, slot, request),
+                Ok(None) => {
+                    let turn = Box::pin(sender.slots.clone().take());
+                    State::Waiting(Box::new(Waiting { turn, sender, request: Some(request) }))
+                }
+                Err(Closed) => State::unsent(&inner, Some(request), None),
+            },
+        };
+        Self { state, inner }
+    }
+}
+
+impl State {
+    fn unsent(
+        inner: &Inner,
+        request: Option<http::Request<Body>>,
+        error: Option<h2::Error>,
+    ) -> Self {
+        let error = ConnectionError::unsent(inner.instance.clone(), request, error);
+        Self::Failed(Some(Box::new(error)))
+    }
+
+    fn send(inner: &Inner, sender: &Sender, slot: Slot, mut request: http::Request<Body>) -> Self {
+        let mut requests = sender.requests.clone();
+        // A handle that has sent nothing waits for nothing: it is ready, or the connection is over.
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Err(error)) = requests.poll_ready(&mut cx) {
+            return Self::unsent(inner, Some(request), Some(error));
+        }
+        inner.complete(&mut request);
+        strip_connection_headers(request.headers_mut());
+        let (head, body) = request.into_parts();
+        let is_empty = http_body::Body::is_end_stream(&body);
+        match requests.send_request(http::Request::from_parts(head, ()), is_empty) {
+            Ok((response, _)) if is_empty => {
+                Self::Open(Some(Stream { response, upload: None, slot }))
+            }
+            Ok((response, stream)) => {
+                let upload = upload::start(body, stream, &inner.runtime);
+                Self::Open(Some(Stream { response, upload, slot }))
+            }
+            // It has ended since it was asked.
+            Err(error) if error.is_io() || error.is_go_away() => {
+                Self::unsent(inner, None, Some(error))
+            }
+            Err(error) => {
+                let error = ConnectionError::failed(inner.instance.clone(), Lost::Http2(error));
+                Self::Failed(Some(Box::new(error)))
+            }
+        }
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<http::Response<Body>, ConnectionError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { state, inner } = self.get_mut();
+        if let State::Waiting(waiting) = state {
+            let turn = ready!(waiting.turn.as_mut().poll(cx));
+            // It is there until this state is left.
+            let Some(request) = waiting.request.take() else { return Poll::Pending };
+            *state = match turn {
+                Ok(slot) => State::send(inner, &waiting.sender.clone(), slot, request),
+                Err(Closed) => State::unsent(inner, Some(request), None),
+            };
+        }
+        let stream = match state {
+            State::Open(Some(stream)) => stream,
+            State::Failed(error) => match error.take() {
+                Some(error) => return Poll::Ready(Err(*error)),
+                None => return Poll::Pending,
+            },
+            // Polled after its end.
+            State::Open(None) | State::Waiting(_) => return Poll::Pending,
+        };
+        let answer = ready!(Pin::new(&mut stream.response).poll(cx));
+        let State::Open(Some(stream)) = std::mem::replace(state, State::Open(None)) else {
+            return Poll::Pending;
+        };
+        let Stream { slot, upload, .. } = stream;
+        let instance = inner.instance.clone();
+        Poll::Ready(match answer {
+            Ok(response) => {
+                if let Some(reads) = &slot.slots().reads {
+                    reads.note(0);
+                }
+                let body =
+                    |stream| Body::new(ResponseBody::new(stream, slot, upload, instance.clone()));
+                let mut response = response.map(body);
+                response.extensions_mut().insert(instance);
+                Ok(response)
+            }
+            Err(error) => Err(ConnectionError::failed(instance, Lost::stream(error, slot.slots()))),
+        })
+    }
+}
+
+/// What is between two neighbours of HTTP/1 has no place in HTTP/2 (RFC 9113, 8.2.2), and h2 refuses it.
+fn strip_connection_headers(headers: &mut HeaderMap) {
+    const NAMES: [&str; 5] =
+        ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+    if headers.keys().any(|name| NAMES.contains(&name.as_str())) {
+        NAMES.iter().for_each(|name| drop(headers.remove(*name)));
+    }
+    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
+        headers.remove(header::TE);
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("instance", &self.inner.instance)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! The request's body on its way out.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http_body::{Body as _, Frame};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tonic::body::Body;
+
+/// Holds a body that is still coming in: dropped, no more of it is read and the stream is reset.
+pub(super) struct Upload {
+    _held: oneshot::Sender<Infallible>,
+}
+
+/// Sends what is there of the body. What is whole is gone with that; the rest of any other is sent by a task,
+/// for as long as somebody holds the [`Upload`].
+pub(super) fn start(body: Body, stream: SendStream<Bytes>, runtime: &Handle) -> Option<Upload> {
+    let mut pipe = Pipe { body, stream, next: None, waits: None };
+    // Whoever polls next does so with a waker.
+    let mut cx = Context::from_waker(Waker::noop());
+    if pipe.start(&mut cx).is_ready() {
+        return None;
+    }
+    let (held, mut dropped) = oneshot::channel::<Infallible>();
+    runtime.spawn(async move {
+        poll_fn(|cx| {
+            if Pin::new(&mut dropped).poll(cx).is_ready() {
+                pipe.stream.send_reset(Reason::CANCEL);
+                return Poll::Ready(());
+            }
+            pipe.poll(cx)
+        })
+        .await;
+    });
+    Some(Upload { _held: held })
+}
+
+struct Pipe {
+    body: Body,
+    stream: SendStream<Bytes>,
+    /// Read already.
+    next: Option<Frame<Bytes>>,
+    /// Until there is room for it.
+    waits: Option<Bytes>,
+}
+
+impl Pipe {
+    /// A body of one frame, which is what a unary request is, goes out at once and with the stream's end: its
+    /// bytes are there, so waiting for room would save nothing.
+    fn start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let first = match self.body.poll_frame_unpin(cx) {
+            Poll::Ready(Some(Ok(first))) => first,
+            Poll::Ready(Some(Err(_))) => return self.fail(),
+            Poll::Ready(None) => return self.end(Bytes::new()),
+            Poll::Pending => return Poll::Pending,
+        };
+        match (first.into_data(), self.body.poll_frame_unpin(cx)) {
+            (Ok(data), Poll::Ready(None)) => self.end(data),
+            (Ok(_), Poll::Ready(Some(Err(_)))) => self.fail(),
+            (Ok(data), second) => {
+                if let Poll::Ready(Some(Ok(second))) = second {
+                    self.next = Some(second);
+                }
+                self.wait_for_room(data);
+                self.poll(cx)
+            }
+            (Err(other), _) => self.trailers(other),
+        }
+    }
+
+    /// Ends with the body, or with the stream.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // The response says why.
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if self.waits.is_some() && !ready!(self.poll_room(cx)) {
+                return Poll::Ready(());
+            }
+            if let Some(data) = self.waits.take()
+                && self.stream.send_data(data, false).is_err()
+            {
+                return Poll::Ready(());
+            }
+            let frame = match self.next.take() {
+                Some(frame) => frame,
+                None => match ready!(self.body.poll_frame_unpin(cx)) {
+                    Some(Ok(frame)) => frame,
+                    Some(Err(_)) => return self.fail(),
+                    None => return self.end(Bytes::new()),
+                },
+            };
+            match frame.into_data() {
+                Ok(data) => self.wait_for_room(data),
+                Err(other) => return self.trailers(other),
+            }
+        }
+    }
+
+    /// One byte is asked for and not all of them: what is asked for is taken from the other streams of the
+    /// connection while this one waits. h2 asks for the rest when it has the data.
+    fn wait_for_room(&mut self, data: Bytes) {
+        if !data.is_empty() {
+            self.stream.reserve_capacity(1);
+        }
+        self.waits = Some(data);
+    }
+
+    /// Whether there is any; not if the stream is over.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.waits.as_ref().is_some_and(Bytes::is_empty) {
+            return Poll::Ready(true);
+        }
+        while self.stream.capacity() == 0 {
+            match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(false),
+            }
+        }
+        Poll::Ready(true)
+    }
+
+    // What h2 refuses below is a stream that is over, and the response says why.
+
+    fn end(&mut self, data: Bytes) -> Poll<()> {
+        let _ = self.stream.send_data(data, true);
+        Poll::Ready(())
+    }
+
+    fn trailers(&mut self, frame: Frame<Bytes>) -> Poll<()> {
+        let _ = match frame.into_trailers() {
+            Ok(trailers) => self.stream.send_trailers(trailers),
+            Err(_) => self.stream.send_data(Bytes::new(), true),
+        };
+        Poll::Ready(())
+    }
+
+    /// The caller's body has failed, so the call cannot go on.
+    fn fail(&mut self) -> Poll<()> {
+        self.stream.send_reset(Reason::INTERNAL_ERROR);
+        Poll::Ready(())
+    }
+}
+
+trait PollUnpin {
+    fn poll_frame_unpin(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>>;
+}
+
+impl PollUnpin for Body {
+    fn poll_frame_unpin(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        Pin::new(self).poll_frame(cx)
+    }
+}
