@@ -115,6 +115,6 @@ impl Balancer for LeastRequest {
     }
 
     fn prepare(&self, endpoints: &ReadySet<'_>) -> Option<Prepared> {
-        Some(Box::new(Sampler::new(endpoints.members())))
+        Some(Box::new(Sampler::new(endpoints)))
     }
 }

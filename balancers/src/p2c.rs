@@ -48,7 +48,7 @@ impl Balancer for P2c {
     }
 
     fn prepare(&self, endpoints: &ReadySet<'_>) -> Option<Prepared> {
-        Some(Box::new(Sampler::new(endpoints.members())))
+        Some(Box::new(Sampler::new(endpoints)))
     }
 }
 

@@ -95,6 +95,6 @@ impl Balancer for PeakEwma {
     }
 
     fn prepare(&self, endpoints: &ReadySet<'_>) -> Option<Prepared> {
-        Some(Box::new(Sampler::new(endpoints.members())))
+        Some(Box::new(Sampler::new(endpoints)))
     }
 }

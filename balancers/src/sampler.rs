@@ -36,19 +36,14 @@ enum Weights {
 }
 
 impl Sampler {
-    pub(crate) fn new(members: &[Member]) -> Self {
-        let weights = match members.first().map(|member| member.instance().weight()) {
-            None => Weights::Zero,
-            Some(first) if members.iter().all(|member| member.instance().weight() == first) => {
-                if first == 0 {
-                    Weights::Zero
-                } else {
-                    Weights::Even
-                }
-            }
-            Some(_) => Weights::uneven(members),
+    pub(crate) fn new(endpoints: &ReadySet<'_>) -> Self {
+        let weights = match endpoints.even_weight() {
+            Some(0) => Weights::Zero,
+            Some(_) => Weights::Even,
+            None if endpoints.is_empty() => Weights::Zero,
+            None => Weights::uneven(endpoints.members()),
         };
-        Self { len: members.len(), weights }
+        Self { len: endpoints.len(), weights }
     }
 
     /// Finds the sampler that was prepared for this set, or makes one for this pick, and has it pick
@@ -64,13 +59,7 @@ impl Sampler {
             Some(sampler) if sampler.len == endpoints.len() => {
                 sampler.least_of(endpoints.members(), choices, draws, context, load)
             }
-            _ => Self::new(endpoints.members()).least_of(
-                endpoints.members(),
-                choices,
-                draws,
-                context,
-                load,
-            ),
+            _ => Self::new(endpoints).least_of(endpoints.members(), choices, draws, context, load),
         }
     }
 

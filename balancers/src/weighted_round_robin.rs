@@ -89,7 +89,7 @@ impl Balancer for WeightedRoundRobin {
     }
 
     fn prepare(&self, endpoints: &ReadySet<'_>) -> Option<Prepared> {
-        Some(Box::new(Plan::new(endpoints.members(), self.start)))
+        Some(Box::new(Plan::new(endpoints, self.start)))
     }
 }
 
@@ -112,16 +112,14 @@ enum Plan {
 }
 
 impl Plan {
-    fn new(members: &[Member], start: u64) -> Self {
-        let weights: Vec<u32> = members.iter().map(|member| member.instance().weight()).collect();
-        match weights.first() {
-            Some(first) if *first > 0 && weights.iter().all(|weight| weight == first) => {
-                Self::Equal
-            }
-            _ => match smooth(&weights, start) {
-                Some(order) => Self::Order(order),
-                None => Halving::new(&weights, start).map_or(Self::Nobody, Self::Halves),
-            },
+    fn new(endpoints: &ReadySet<'_>, start: u64) -> Self {
+        if endpoints.even_weight().is_some_and(|weight| weight > 0) {
+            return Self::Equal;
+        }
+        let weights: Vec<u32> = endpoints.iter().map(|member| member.instance().weight()).collect();
+        match smooth(&weights, start) {
+            Some(order) => Self::Order(order),
+            None => Halving::new(&weights, start).map_or(Self::Nobody, Self::Halves),
         }
     }
 }

@@ -73,6 +73,8 @@ pub struct ReadySet<'a> {
     members: &'a [Member],
     resting: &'a [Member],
     prepared: Option<&'a Prepared>,
+    /// What is known of it without looking through the members.
+    even_weight: Option<Option<u32>>,
 }
 
 impl<'a> ReadySet<'a> {
@@ -80,7 +82,7 @@ impl<'a> ReadySet<'a> {
     /// part of its set.
     #[inline]
     pub fn new(members: &'a [Member]) -> Self {
-        Self { members, resting: &[], prepared: None }
+        Self { members, resting: &[], prepared: None, even_weight: None }
     }
 
     /// With those that are known and cannot take a call now.
@@ -97,6 +99,24 @@ impl<'a> ReadySet<'a> {
     pub fn with_prepared(mut self, prepared: Option<&'a Prepared>) -> Self {
         self.prepared = prepared;
         self
+    }
+
+    /// With the weight that all of them have, or the knowledge that they differ.
+    pub(crate) fn with_even_weight(mut self, weight: Option<u32>) -> Self {
+        self.even_weight = Some(weight);
+        self
+    }
+
+    /// The weight that all of them have; nothing if they differ, or there are none.
+    ///
+    /// A set that a balancer is to [`prepare`](Balancer::prepare) knows it without looking through its
+    /// endpoints, which takes milliseconds where there are a hundred thousand; any other one is looked through.
+    pub fn even_weight(&self) -> Option<u32> {
+        self.even_weight.unwrap_or_else(|| {
+            let first = self.members.first()?.instance().weight();
+            let same = self.members.iter().all(|member| member.instance().weight() == first);
+            same.then_some(first)
+        })
     }
 
     /// Those that the registry knows and that cannot take a call now: not connected, not yet checked,

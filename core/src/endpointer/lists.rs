@@ -1,5 +1,7 @@
 //! The long part of an endpoint set, and how it is changed without being copied.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::set::Endpoint;
@@ -12,11 +14,18 @@ pub(super) struct Lists<S> {
     pub(super) members: Vec<Member>,
     pub(super) services: Vec<S>,
     pub(super) resting: Vec<Member>,
+    /// Those of `members`.
+    pub(super) weights: Weights,
 }
 
 impl<S> Default for Lists<S> {
     fn default() -> Self {
-        Self { members: Vec::new(), services: Vec::new(), resting: Vec::new() }
+        Self {
+            members: Vec::new(),
+            services: Vec::new(),
+            resting: Vec::new(),
+            weights: Weights::default(),
+        }
     }
 }
 
@@ -26,6 +35,7 @@ impl<S: Clone> Clone for Lists<S> {
             members: self.members.clone(),
             services: self.services.clone(),
             resting: self.resting.clone(),
+            weights: self.weights.clone(),
         }
     }
 }
@@ -52,7 +62,13 @@ impl<S> Lists<S> {
                 Place::Resting(member) => (None, Some(member)),
                 Place::Nowhere => (None, None),
             };
+            if let Ok(at) = ready_at {
+                self.weights.remove(self.members[at].instance().weight());
+            }
             let (member, service) = ready.unzip();
+            if let Some(member) = &member {
+                self.weights.add(member.instance().weight());
+            }
             members.extend(Edit::new(ready_at, member));
             services.extend(Edit::new(ready_at, service));
             resting.extend(Edit::new(resting_at, rests));
@@ -60,6 +76,33 @@ impl<S> Lists<S> {
         edits::apply(&mut self.members, members);
         edits::apply(&mut self.services, services);
         edits::apply(&mut self.resting, resting);
+    }
+}
+
+/// How many have which weight. Mostly all have one and the same, and a balancer that knows so has nothing to
+/// prepare.
+#[derive(Clone, Default)]
+pub(super) struct Weights {
+    counts: BTreeMap<u32, usize>,
+}
+
+impl Weights {
+    fn add(&mut self, weight: u32) {
+        *self.counts.entry(weight).or_default() += 1;
+    }
+
+    fn remove(&mut self, weight: u32) {
+        if let Entry::Occupied(mut count) = self.counts.entry(weight) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// The weight that all have, if they have the same.
+    pub(super) fn even(&self) -> Option<u32> {
+        self.counts.keys().next().copied().filter(|_| self.counts.len() == 1)
     }
 }
 

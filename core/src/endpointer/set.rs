@@ -82,7 +82,7 @@ impl<S> EndpointSet<S> {
         service: &str,
         balancers: impl Iterator<Item = (BalancerId, &'b dyn Balancer)>,
     ) -> Self {
-        let ready = self.ready();
+        let ready = self.ready().with_even_weight(self.lists.weights.even());
         let prepare = |(id, balancer): (BalancerId, &dyn Balancer)| {
             let prepared = catch_unwind(AssertUnwindSafe(|| balancer.prepare(&ready)));
             let prepared = prepared.unwrap_or_else(|_| {

@@ -1,11 +1,13 @@
 //! What endpoints learn from calls through the whole path, and what becomes of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
 use fleetward_core::{
-    Balanced, Balancer, BoxError, Endpointer, EndpointerBuilder, FixedInstancer, InFlight, Member,
-    Observer, Outcome, OutlierDetection, PickContext, Prepared, Publisher, ReadySet, Retry,
+    Balanced, Balancer, BoxError, EndpointSet, Endpointer, EndpointerBuilder, FixedInstancer,
+    InFlight, Member, Observer, Outcome, OutlierDetection, PickContext, Prepared, Publisher,
+    ReadySet, Retry,
 };
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
@@ -293,6 +295,54 @@ async fn a_pick_sees_what_was_prepared_for_just_this_set() {
     list.publish(instances(&[A, B]));
     until_ready(&endpointer, &[A, B]).await;
     assert!(two.pick(&"").is_some());
+}
+
+/// Compares what it is told of a set's weights with what they are.
+#[derive(Debug)]
+struct Weighs;
+
+impl Balancer for Weighs {
+    fn pick(&self, set: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
+        let told: &Option<u32> = set.prepared().expect("it was prepared");
+        assert_eq!(*told, ReadySet::new(set.members()).even_weight(), "{set:?}");
+        Some(0)
+    }
+
+    fn prepare(&self, set: &ReadySet<'_>) -> Option<Prepared> {
+        Some(Box::new(set.even_weight()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whether_weights_are_even_is_known_after_any_change() {
+    let probe = Probe::default();
+    let list = Publisher::new("s");
+    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let balanced = Balanced::new(endpointer.clone(), Weighs);
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut even = 0;
+    for _ in 0..200 {
+        let weights = rng.u32(2..5);
+        let some: Vec<_> = (0..rng.usize(1..8))
+            .map(|_| {
+                let address = format!("10.0.0.{}:80", rng.u8(1..9));
+                instance(&address).with_weight(rng.u32(1..weights))
+            })
+            .collect();
+        let kept: BTreeMap<_, _> = some.into_iter().map(|one| (one.id().clone(), one)).collect();
+        let wanted: Vec<_> = kept.into_values().collect();
+        list.publish(wanted.clone());
+        let is_there = |set: &EndpointSet<Probed>| {
+            let ready = set.ready().iter().map(|member| &**member.instance());
+            ready.eq(&wanted)
+        };
+        let there =
+            tokio::time::timeout(Duration::from_secs(60), endpointer.wait_for(is_there)).await;
+        assert!(there.is_ok(), "{wanted:?} {:?}", endpointer.load());
+        assert!(balanced.pick(&"").is_some());
+        even += u32::from(endpointer.load().ready().even_weight().is_some());
+    }
+    assert!((20..180).contains(&even), "{even}");
 }
 
 /// Answers are statuses, and streams end when they are dropped.
