@@ -6,7 +6,6 @@ mod backoff;
 mod balanced;
 mod balancer;
 mod budget;
-mod clock;
 mod edits;
 mod empty_set;
 mod endpoint;

@@ -89,8 +89,8 @@ impl<'a> PickContext<'a> {
         !member.lets_in() || self.tried.contains(member.instance().id())
     }
 
-    /// The time, a millisecond old perhaps, or as of the call before: a pick reads no clock where
-    /// calls read it anyway. So the first pick after a pause sees latencies as they were before it.
+    /// The time: of this pick, or a little before it. A call reads the clock once when it begins, and
+    /// its pick reads it no second time.
     #[inline]
     pub fn now(&self) -> Instant {
         self.now.unwrap_or_else(Instant::now)

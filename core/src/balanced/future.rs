@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::{Balanced, Picked, Shared, WaitForReady};
+use super::{Balanced, Shared, ToCall, WaitForReady};
 use crate::{BoxError, Endpointer, InFlight, Observer, attempt};
 
 /// A call that found no endpoint and waits for one.
@@ -48,7 +48,7 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
                 Poll::Ready(some_ready) => some_ready,
             };
             let endpointer = self.balanced.endpointer();
-            if some_ready && let Some(picked) = self.balanced.pick(&self.request) {
+            if some_ready && let Some(picked) = self.balanced.pick_to_call(&self.request) {
                 return Ok(State::driving(picked, self.request));
             }
             // The set may be empty again by now: then wait on. A balancer that refuses a set with
@@ -109,12 +109,8 @@ pin_project! {
 }
 
 impl<S: Service<Req>, O, Req> State<S, O, Req> {
-    fn driving(picked: Picked<S>, request: Req) -> Self {
-        Self::Driving {
-            service: picked.service,
-            request: Some(request),
-            in_flight: Some(picked.in_flight),
-        }
+    fn driving((service, in_flight): ToCall<S>, request: Req) -> Self {
+        Self::Driving { service, request: Some(request), in_flight: Some(in_flight) }
     }
 }
 
@@ -123,7 +119,7 @@ where
     S: Service<Req> + Clone + Send + Sync + 'static,
     Req: 'static,
 {
-    pub(super) fn new(balanced: &Balanced<S, O>, picked: Option<Picked<S>>, request: Req) -> Self {
+    pub(super) fn new(balanced: &Balanced<S, O>, picked: Option<ToCall<S>>, request: Req) -> Self {
         let state = match picked {
             Some(picked) => State::driving(picked, request),
             None => State::Waiting { waiting: Some(Waiting::new(balanced.clone(), request)) },
@@ -156,7 +152,8 @@ where
             }
         }
         // From here on it is the instance's part; once for all of it.
-        attempt::hidden(|| state.poll_picked(cx, observer))
+        let _hidden = attempt::current();
+        state.poll_picked(cx, observer)
     }
 }
 

@@ -8,15 +8,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tower_service::Service;
 
 pub use self::future::BalancedFuture;
 pub use self::pick::Picked;
-use self::pick::{pick_allowed, picked_at};
+use self::pick::pick_allowed;
 
 use crate::endpointer::BalancerId;
-use crate::{Balancer, BoxError, ByResult, Endpointer, Lookup, Observer, PickContext, attempt};
+use crate::{
+    Balancer, BoxError, ByResult, Endpointer, InFlight, Lookup, Member, Observer, PickContext,
+    attempt,
+};
+
+/// All that a call needs of the endpoint picked.
+type ToCall<S> = (S, InFlight);
 
 /// What a call does that finds no endpoint ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,25 +151,36 @@ impl<S: Clone, O> Balanced<S, O> {
     /// `None` if none is ready. Lock-free, and allocates nothing unless earlier attempts of this
     /// call are to be left out and the balancer keeps choosing them.
     pub fn pick<Req: 'static>(&self, request: &Req) -> Option<Picked<S>> {
+        self.pick_and(request, |member, service, in_flight| {
+            let (service, instance) = (service.clone(), member.instance().clone());
+            Picked { service, instance, in_flight }
+        })
+    }
+
+    fn pick_to_call<Req: 'static>(&self, request: &Req) -> Option<ToCall<S>> {
+        self.pick_and(request, |_, service, in_flight| (service.clone(), in_flight))
+    }
+
+    /// Picks, and takes what is wanted of the endpoint along with the call's guard.
+    fn pick_and<Req: 'static, T>(
+        &self,
+        request: &Req,
+        take: impl FnOnce(&Member, &S, InFlight) -> T,
+    ) -> Option<T> {
         let Shared { endpointer, balancer, id, lookup, .. } = &*self.shared;
         let set = endpointer.load();
-        let position = attempt::with(|number, tried| {
-            let mut context = PickContext::new()
-                .with_request(request)
-                .with_attempt(number, tried)
-                .with_now(endpointer.clock().now());
-            if let Some(lookup) = lookup {
-                context = context.with_lookup(*lookup);
-            }
-            pick_allowed(&**balancer, set.ready_for(*id), &context)
-        });
-        let picked = position.and_then(|position| {
-            let now = Instant::now();
-            endpointer.clock().set(now);
-            picked_at(&set, position, now)
-        });
-        attempt::picked(picked.as_ref().map(|picked| picked.instance.id()));
-        picked
+        let mut attempt = attempt::current();
+        let now = attempt.now();
+        let (number, tried) = attempt.earlier();
+        let mut context =
+            PickContext::new().with_request(request).with_attempt(number, tried).with_now(now);
+        if let Some(lookup) = lookup {
+            context = context.with_lookup(*lookup);
+        }
+        let position = pick_allowed(&**balancer, set.ready_for(*id), &context);
+        let picked = position.and_then(|at| Some((set.ready().get(at)?, set.service(at)?)));
+        attempt.goes_to(picked.map(|(member, _)| member.state()));
+        picked.map(|(member, service)| take(member, service, member.begin_at(now)))
     }
 }
 
@@ -200,7 +216,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let picked = self.pick(&request);
+        let picked = self.pick_to_call(&request);
         BalancedFuture::new(self, picked, request)
     }
 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
-use crate::{Balancer, EndpointSet, InFlight, Instance, PickContext, ReadySet};
+use crate::{Balancer, InFlight, Instance, PickContext, ReadySet};
 
 /// The endpoint chosen for one call.
 #[derive(Debug)]
@@ -16,16 +14,6 @@ pub struct Picked<S> {
     pub instance: Arc<Instance>,
     /// Counts the call as under way.
     pub in_flight: InFlight,
-}
-
-pub(super) fn picked_at<S: Clone>(
-    set: &EndpointSet<S>,
-    position: usize,
-    now: Instant,
-) -> Option<Picked<S>> {
-    let member = set.ready().get(position)?;
-    let service = set.service(position)?.clone();
-    Some(Picked { service, instance: member.instance().clone(), in_flight: member.begin_at(now) })
 }
 
 /// Asks the balancer, and again while it answers with an instance that this call must not go to.

@@ -26,7 +26,6 @@ use tokio::task::AbortHandle;
 pub(crate) use self::set::BalancerId;
 pub use self::set::{Endpoint, EndpointSet};
 use self::worker::Worker;
-use crate::clock::Clock;
 use crate::endpoint::Surroundings;
 use crate::{Backoff, Balancer, Factory, FeedbackConfig, Instancer, OutlierDetection, telemetry};
 
@@ -73,11 +72,6 @@ impl<S> Endpointer<S> {
     /// Has every set from now on prepared for `balancer`, for as long as it lives.
     pub(crate) fn attach(&self, balancer: &Arc<dyn Balancer>) -> BalancerId {
         self.shared.attach(Arc::downgrade(balancer))
-    }
-
-    /// The time as of the last call.
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.shared.clock
     }
 
     /// Waits until the set fulfils the condition, as it is now included. Cancel safe; without a
@@ -242,7 +236,6 @@ impl EndpointerBuilder {
 /// What the worker writes and the handles read.
 struct Shared<S> {
     around: Arc<Surroundings>,
-    clock: Clock,
     set: ArcSwap<EndpointSet<S>>,
     /// Counts the sets published, to wake who waits for one.
     version: watch::Sender<u64>,
@@ -260,7 +253,6 @@ impl<S> Shared<S> {
     fn new(around: Surroundings) -> Self {
         Self {
             around: Arc::new(around),
-            clock: Clock::new(),
             set: ArcSwap::from_pointee(EndpointSet::pending()),
             version: watch::Sender::new(0),
             attached: Mutex::default(),

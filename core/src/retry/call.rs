@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::running::Ended;
 use super::{Attempt, RetryError, Settings, Verdict};
-use crate::attempt::AttemptContext;
+use crate::attempt::Earlier;
 use crate::{BoxError, Error, InstanceId, telemetry};
 
 /// How often a request that never left is tried again without being counted. Such a failure costs
@@ -72,8 +72,8 @@ impl<'a> Call<'a> {
     }
 
     /// Whether an attempt is to be sent now.
-    pub(super) fn is_due(&self) -> bool {
-        self.next.is_some_and(|next| next.is_none_or(|at| at <= Instant::now()))
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.next.is_some_and(|next| next.is_none_or(|at| at <= now))
     }
 
     /// When the next attempt is sent, if it is not at once.
@@ -106,18 +106,17 @@ impl<'a> Call<'a> {
     }
 
     /// What the next attempt is told: it leaves out the instances of all others.
-    pub(super) fn context<'i>(
-        &self,
+    pub(super) fn earlier<'i>(
+        &'i self,
         under_way: impl Iterator<Item = &'i InstanceId>,
-    ) -> AttemptContext {
+    ) -> Option<Box<Earlier>> {
         // The one that is due may have been taken off already.
         let number = self.before() + self.transparent;
-        let mut tried = Vec::new();
-        if number > 0 {
-            tried.extend(self.tried.iter().cloned());
-            tried.extend(under_way.cloned());
+        if number == 0 {
+            return None;
         }
-        AttemptContext { number, tried, picked: None }
+        let tried = self.tried.iter().chain(under_way).cloned().collect();
+        Some(Box::new(Earlier { number, tried }))
     }
 
     pub(super) fn attempt_ends(&self, now: Instant) -> Option<Instant> {

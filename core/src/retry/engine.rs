@@ -25,6 +25,7 @@ pub(super) async fn run<S, P, Req>(
     inner: S,
     policy: &P,
     settings: &Settings,
+    mut now: Instant,
     deadline: Option<Instant>,
     request: Req,
 ) -> Result<S::Response, RetryError>
@@ -42,19 +43,18 @@ where
     let mut attempts = Attempts::new(first);
     let mut timer = pin!(None::<Sleep>);
     loop {
-        let now = Instant::now();
-        if call.is_due() && call.deadline().is_some_and(|deadline| deadline <= now) {
+        if call.is_due(now) && call.deadline().is_some_and(|deadline| deadline <= now) {
             return Err(call.deadline_passed(attempts.expire_all()));
         }
-        if call.is_due() && call.may_send(attempts.is_empty())? {
+        if call.is_due(now) && call.may_send(attempts.is_empty())? {
             // What cannot be copied goes out once.
             let copy = kept.as_ref().and_then(|kept| policy.copy(kept)).or_else(|| kept.take());
             match copy {
                 Some(mut request) => {
                     policy.mark(&mut request, call.before());
-                    let context = call.context(attempts.picked());
+                    let earlier = call.earlier(attempts.picked());
                     let attempt = attempt(inner.clone(), request);
-                    attempts.push(Running::new(context, attempt, now, call.attempt_ends(now)));
+                    attempts.push(Running::new(earlier, attempt, now, call.attempt_ends(now)));
                     call.sent(now, kept.is_some());
                 }
                 None => call.send_nothing(),
@@ -83,9 +83,10 @@ where
             Event::Ended(ended, Err(error)) => {
                 let verdict = policy.judge(call.counted(), &error);
                 call.failed(ended, error, verdict, attempts.is_empty())?;
+                now = Instant::now();
             }
             Event::Time => {
-                let now = Instant::now();
+                now = Instant::now();
                 if call.deadline().is_some_and(|deadline| deadline <= now) {
                     return Err(call.deadline_passed(attempts.expire_all()));
                 }

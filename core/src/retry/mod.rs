@@ -181,9 +181,10 @@ impl<P> Retry<P> {
         S::Error: Into<BoxError>,
         Q: RetryClassifier<Req> + ?Sized,
     {
-        let own = self.settings.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let now = Instant::now();
+        let own = self.settings.timeout.and_then(|timeout| now.checked_add(timeout));
         let deadline = [own, deadline].into_iter().flatten().min();
-        engine::run(inner, policy, &self.settings, deadline, request).await
+        engine::run(inner, policy, &self.settings, now, deadline, request).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use crate::attempt::{AttemptContext, Scoped};
+use crate::attempt::{Attempt, Earlier, Scoped};
 use crate::{InstanceId, expiring};
 
 pin_project! {
@@ -26,12 +26,13 @@ pub(super) struct Ended {
 
 impl<F> Running<F> {
     pub(super) fn new(
-        context: AttemptContext,
+        earlier: Option<Box<Earlier>>,
         attempt: F,
         started: Instant,
         ends: Option<Instant>,
     ) -> Self {
-        Self { attempt: Scoped::new(context, attempt), started, ends }
+        let attempt = Scoped::new(Attempt::new(earlier, started), attempt);
+        Self { attempt, started, ends }
     }
 
     fn ended(&self) -> Ended {
