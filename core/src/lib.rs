@@ -67,7 +67,7 @@ pub use registry::{KeptAlive, Leased, Registry};
 pub use registry_url::{Options, RegistryUrl};
 pub use retry::{
     Attempt, CallbackPolicy, Hedge, HedgeDelay, Idempotent, KeepTrying, Retry, RetryClassifier,
-    RetryError, Retrying, Verdict,
+    RetryError, RetryFuture, Retrying, Verdict,
 };
 pub use secret::Secret;
 pub use snapshot::{Freshness, Snapshot};

@@ -14,46 +14,66 @@ use crate::{BoxError, Error, InstanceId, telemetry};
 /// nothing elsewhere, but a set of dead connections must not make the loop spin.
 const MAX_TRANSPARENT: u32 = 5;
 
-pub(super) struct Call<'a> {
-    settings: &'a Settings,
+#[derive(Default)]
+pub(super) struct Call {
     deadline: Option<Instant>,
+    began: Option<Instant>,
     /// Attempts sent that count, and those that do not, for nothing had left this process.
     counted: u32,
     transparent: u32,
-    /// When the first attempt was sent.
-    began: Option<Instant>,
-    /// The step of the backoff.
-    step: u32,
-    /// Whether and when the next attempt is sent; at once without a time.
-    next: Option<Option<Instant>>,
-    /// Whether that one counts.
-    counts: bool,
-    /// Whether the budget has allowed that one already.
+    next: Next,
+    /// Whether the next attempt takes the place of one that did not count.
+    replaces: bool,
+    /// Whether the budget has allowed the next attempt already.
     paid: bool,
     /// There is to be no further attempt: only those under way can still succeed.
     stopped: bool,
+    /// Nothing until an attempt has failed.
+    past: Option<Box<Past>>,
+}
+
+/// When the next attempt is sent.
+#[derive(Clone, Copy, Default)]
+enum Next {
+    #[default]
+    Now,
+    At(Instant),
+    Never,
+}
+
+/// What the failures of a call leave behind.
+#[derive(Default)]
+struct Past {
     failed: Vec<Attempt>,
     tried: Vec<InstanceId>,
+    /// The step of the backoff.
+    step: u32,
     rng: Option<fastrand::Rng>,
 }
 
-impl<'a> Call<'a> {
-    pub(super) fn new(settings: &'a Settings, deadline: Option<Instant>) -> Self {
-        Self {
-            settings,
-            deadline,
-            counted: 0,
-            transparent: 0,
-            began: None,
-            step: 0,
-            next: Some(None),
-            counts: true,
-            paid: false,
-            stopped: false,
-            failed: Vec::new(),
-            tried: Vec::new(),
-            rng: None,
+impl Call {
+    /// Ends by `deadline`, if that is sooner than the timeout.
+    pub(super) fn new(deadline: Option<Instant>) -> Self {
+        Self { deadline, ..Self::default() }
+    }
+
+    /// Says when the call began, if it did so just now.
+    pub(super) fn begin(&mut self, settings: &Settings) -> Option<Instant> {
+        if self.began.is_some() {
+            return None;
         }
+        let now = Instant::now();
+        self.began = Some(now);
+        let timeout = settings.timeout.and_then(|timeout| now.checked_add(timeout));
+        self.deadline = [timeout, self.deadline].into_iter().flatten().min();
+        if let Some(budget) = &settings.budget {
+            budget.call();
+        }
+        Some(now)
+    }
+
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -68,41 +88,44 @@ impl<'a> Call<'a> {
     /// How many were sent before the one that is due. One that takes the place of an attempt that
     /// never left follows as many as that one.
     pub(super) fn before(&self) -> u32 {
-        if self.counts { self.counted } else { self.counted.saturating_sub(1) }
+        self.counted.saturating_sub(u32::from(self.replaces))
     }
 
     /// Whether an attempt is to be sent now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.next.is_some_and(|next| next.is_none_or(|at| at <= now))
+        match self.next {
+            Next::Now => true,
+            Next::At(at) => at <= now,
+            Next::Never => false,
+        }
     }
 
     /// When the next attempt is sent, if it is not at once.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        self.next.flatten()
+        match self.next {
+            Next::At(at) => Some(at),
+            Next::Now | Next::Never => None,
+        }
     }
 
     pub(super) fn send_nothing(&mut self) {
-        self.next = None;
+        self.next = Next::Never;
     }
 
     /// Whether the attempt that is due may be sent. A retry was paid for when it was decided on, so
     /// that nobody waits for a refusal; a hedge is when it is sent, for it may not be needed: unless
     /// no other attempt is under way, which makes a retry of it.
-    pub(super) fn may_send(&mut self, none_under_way: bool) -> Result<bool, RetryError> {
+    pub(super) fn may_send(
+        &mut self,
+        settings: &Settings,
+        none_under_way: bool,
+    ) -> Result<bool, RetryError> {
         let is_first = self.counted == 0;
-        if !is_first && self.counts && !self.paid && !self.budget_allows() {
+        if !is_first && !self.replaces && !self.paid && !budget_allows(settings) {
             self.stop(none_under_way)?;
             return Ok(false);
         }
         Ok(true)
-    }
-
-    fn budget_allows(&self) -> bool {
-        let allowed = self.settings.budget.as_ref().is_none_or(|budget| budget.allows());
-        if !allowed {
-            telemetry::retry_refused();
-        }
-        allowed
     }
 
     /// What the next attempt is told: it leaves out the instances of all others.
@@ -115,49 +138,45 @@ impl<'a> Call<'a> {
         if number == 0 {
             return None;
         }
-        let tried = self.tried.iter().chain(under_way).cloned().collect();
+        let tried = self.past.iter().flat_map(|past| &past.tried);
+        let tried = tried.chain(under_way).cloned().collect();
         Some(Box::new(Earlier { number, tried }))
     }
 
-    pub(super) fn attempt_ends(&self, now: Instant) -> Option<Instant> {
-        self.settings.per_attempt.and_then(|most| now.checked_add(most))
-    }
-
     /// An attempt is under way; `again` says whether the request can be sent another time.
-    pub(super) fn sent(&mut self, now: Instant, again: bool) {
+    pub(super) fn sent(&mut self, settings: &Settings, now: Instant, again: bool) {
         self.paid = false;
-        self.began.get_or_insert(now);
-        if std::mem::replace(&mut self.counts, true) {
+        if !std::mem::take(&mut self.replaces) {
             self.counted += 1;
         }
         if self.counted + self.transparent > 1 {
             telemetry::retried(self.counted);
         }
         self.stopped |= !again;
-        self.next = match &self.settings.hedge {
-            Some(hedge) if !self.is_last() => now.checked_add(hedge.delay()).map(Some),
-            _ => None,
-        };
+        let hedge = settings.hedge.as_ref().filter(|_| !self.is_last(settings));
+        let next = hedge.and_then(|hedge| now.checked_add(hedge.delay()));
+        self.next = next.map_or(Next::Never, Next::At);
     }
 
-    fn is_last(&self) -> bool {
-        self.stopped || self.counted >= self.settings.max_attempts
+    fn is_last(&self, settings: &Settings) -> bool {
+        self.stopped || self.counted >= settings.max_attempts
     }
 
-    pub(super) fn succeeded(&self) {
-        if let Some(budget) = &self.settings.budget {
+    pub(super) fn succeeded(&self, settings: &Settings) {
+        if let Some(budget) = &settings.budget {
             budget.succeeded();
         }
         // Not the time of the attempt that won: a hedge's would hide how slow the call was, and so make
         // the next hedges come ever sooner.
-        if let (Some(hedge), Some(began)) = (&self.settings.hedge, self.began) {
-            hedge.took(began.elapsed());
+        if let (Some(hedge), Some(began)) = (&settings.hedge, self.began) {
+            hedge.took(began);
         }
     }
 
     /// Decides what follows; an error ends the call.
     pub(super) fn failed(
         &mut self,
+        settings: &Settings,
         ended: Ended,
         error: BoxError,
         verdict: Verdict,
@@ -174,31 +193,32 @@ impl<'a> Call<'a> {
             Verdict::ReturnError(other) => return Err(self.error(other.into())),
             Verdict::Transparent if self.transparent < MAX_TRANSPARENT && !self.stopped => {
                 self.transparent += 1;
-                self.counts = false;
-                self.next = Some(None);
+                self.replaces = true;
+                self.next = Next::Now;
                 return Ok(());
             }
             Verdict::Stop => {
-                self.retryable();
+                retryable(settings);
                 return self.stop(none_under_way);
             }
             Verdict::Transparent if self.stopped => return self.stop(none_under_way),
             Verdict::Discard => return self.stop(none_under_way),
             Verdict::RetryAfter(wait) => {
-                self.step = 0;
+                self.past().step = 0;
                 Some(wait)
             }
             Verdict::Retry | Verdict::Transparent => None,
         };
-        self.retryable();
-        if self.is_last() {
+        retryable(settings);
+        if self.is_last(settings) {
             // One under way may turn out never to have left: then it is replaced.
-            self.next = None;
+            self.next = Next::Never;
             return if none_under_way { self.stop(true) } else { Ok(()) };
         }
-        let hedged = self.settings.hedge.is_some();
+        let hedged = settings.hedge.is_some();
         // A hedge follows a failure at once, for it would have followed anyway.
-        let wait = wait.unwrap_or_else(|| if hedged { Duration::ZERO } else { self.backoff() });
+        let wait =
+            wait.unwrap_or_else(|| if hedged { Duration::ZERO } else { self.backoff(settings) });
         let again = Instant::now().checked_add(wait);
         // A wait without end, or that the deadline would cut short, ends the call now, with an error that
         // says more.
@@ -206,36 +226,30 @@ impl<'a> Call<'a> {
         let Some(again) = again else { return self.stop(none_under_way) };
         // Last, for what is paid is sent.
         if (!hedged || none_under_way) && !self.paid {
-            self.paid = self.budget_allows();
+            self.paid = budget_allows(settings);
             if !self.paid {
                 return self.stop(none_under_way);
             }
         }
-        self.next = Some(Some(again).filter(|_| !wait.is_zero()));
+        self.next = if wait.is_zero() { Next::Now } else { Next::At(again) };
         Ok(())
     }
 
-    fn retryable(&self) {
-        if let Some(budget) = &self.settings.budget {
-            budget.failed();
-        }
-    }
-
-    fn backoff(&mut self) -> Duration {
-        let seed = self.settings.seed;
-        let rng = self
-            .rng
-            .get_or_insert_with(|| seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed));
-        let wait = self.settings.backoff.jittered(self.step, rng);
-        self.step += 1;
+    fn backoff(&mut self, settings: &Settings) -> Duration {
+        let Past { step, rng, .. } = self.past();
+        let rng = rng.get_or_insert_with(|| {
+            settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)
+        });
+        let wait = settings.backoff.jittered(*step, rng);
+        *step += 1;
         wait
     }
 
     /// No further attempt: the call ends now, or with those that are under way.
     fn stop(&mut self, none_under_way: bool) -> Result<(), RetryError> {
         self.stopped = true;
-        self.next = None;
-        match self.failed.last().map(|last| last.error.clone()) {
+        self.next = Next::Never;
+        match self.past().failed.last().map(|last| last.error.clone()) {
             Some(error) if none_under_way => Err(self.error(error)),
             _ => Ok(()),
         }
@@ -252,11 +266,30 @@ impl<'a> Call<'a> {
 
     fn note(&mut self, ended: Ended, error: Arc<dyn std::error::Error + Send + Sync>) {
         let Ended { instance, started } = ended;
-        self.tried.extend(instance.clone().filter(|id| !self.tried.contains(id)));
-        self.failed.push(Attempt::new(instance, error, started.elapsed()));
+        let Past { failed, tried, .. } = self.past();
+        tried.extend(instance.clone().filter(|id| !tried.contains(id)));
+        failed.push(Attempt::new(instance, error, started.elapsed()));
     }
 
     fn error(&mut self, cause: Arc<dyn std::error::Error + Send + Sync>) -> RetryError {
-        RetryError::new(std::mem::take(&mut self.failed), cause)
+        RetryError::new(std::mem::take(&mut self.past().failed), cause)
+    }
+
+    fn past(&mut self) -> &mut Past {
+        self.past.get_or_insert_default()
+    }
+}
+
+fn budget_allows(settings: &Settings) -> bool {
+    let allowed = settings.budget.as_ref().is_none_or(|budget| budget.allows());
+    if !allowed {
+        telemetry::retry_refused();
+    }
+    allowed
+}
+
+fn retryable(settings: &Settings) {
+    if let Some(budget) = &settings.budget {
+        budget.failed();
     }
 }

@@ -3,110 +3,153 @@
 //! One loop for both: a retry follows an attempt that failed, a hedge follows one that has not yet
 //! answered. They differ in when the next attempt is sent and in nothing else.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::call::Call;
 use super::running::{Attempts, Ended, Running};
+use super::sending::Sending;
 use super::{RetryClassifier, RetryError, Settings};
 use crate::{BoxError, Error};
 
+pin_project! {
+    /// A call. It begins when it is polled for the first time.
+    pub(super) struct Engine<S, Req>
+    where
+        S: Service<Req>,
+    {
+        inner: S,
+        // Until it has gone out and there is no copy of it.
+        request: Option<Req>,
+        call: Call,
+        #[pin]
+        attempts: Attempts<Sending<S, Req>>,
+        #[pin]
+        timer: Option<Sleep>,
+    }
+}
+
 /// What wakes the loop.
 enum Event<R> {
-    Ended(Ended, Result<R, BoxError>),
+    Succeeded(R),
+    Failed(Ended, BoxError),
     Time,
 }
 
-pub(super) async fn run<S, P, Req>(
-    inner: S,
-    policy: &P,
-    settings: &Settings,
-    mut now: Instant,
-    deadline: Option<Instant>,
-    request: Req,
-) -> Result<S::Response, RetryError>
+impl<S, Req> Engine<S, Req>
 where
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
-    P: RetryClassifier<Req> + ?Sized,
 {
-    if let Some(budget) = &settings.budget {
-        budget.call();
+    /// Ends by `deadline`, if that is sooner than the timeout.
+    pub(super) fn new(inner: S, deadline: Option<Instant>, request: Req) -> Self {
+        let (call, attempts) = (Call::new(deadline), Attempts::default());
+        Self { inner, request: Some(request), call, attempts, timer: None }
     }
-    let mut call = Call::new(settings, deadline);
-    let mut kept = Some(request);
-    let first = pin!(None);
-    let mut attempts = Attempts::new(first);
-    let mut timer = pin!(None::<Sleep>);
-    loop {
-        if call.is_due(now) && call.deadline().is_some_and(|deadline| deadline <= now) {
+
+    /// The same policy and settings each time.
+    pub(super) fn poll<P>(
+        mut self: Pin<&mut Self>,
+        policy: &P,
+        settings: &Settings,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, RetryError>>
+    where
+        P: RetryClassifier<Req> + ?Sized,
+    {
+        // What is due is sent at the beginning and after each event. A later poll goes on waiting.
+        let mut looks = self.as_mut().project().call.begin(settings);
+        loop {
+            if let Some(now) = looks.take() {
+                self.as_mut().send_due(policy, settings, now)?;
+            }
+            let event = ready!(self.as_mut().poll_event(cx));
+            let this = self.as_mut().project();
+            let (call, mut attempts) = (this.call, this.attempts);
+            looks = Some(match event {
+                Event::Succeeded(response) => {
+                    call.succeeded(settings);
+                    return Poll::Ready(Ok(response));
+                }
+                Event::Failed(ended, error) => {
+                    let verdict = policy.judge(call.counted(), &error);
+                    call.failed(settings, ended, error, verdict, attempts.is_empty())?;
+                    Instant::now()
+                }
+                Event::Time => {
+                    let now = Instant::now();
+                    if call.is_over(now) {
+                        return Poll::Ready(Err(call.deadline_passed(attempts.expire_all())));
+                    }
+                    let mut expired = attempts.as_mut().expire(now).into_iter();
+                    while let Some(ended) = expired.next() {
+                        let error = Error::timeout("the attempt took too long").into();
+                        let verdict = policy.judge(call.counted(), &error);
+                        let was_last = attempts.is_empty() && expired.len() == 0;
+                        call.failed(settings, ended, error, verdict, was_last)?;
+                    }
+                    now
+                }
+            });
+        }
+    }
+
+    fn send_due<P>(
+        self: Pin<&mut Self>,
+        policy: &P,
+        settings: &Settings,
+        now: Instant,
+    ) -> Result<(), RetryError>
+    where
+        P: RetryClassifier<Req> + ?Sized,
+    {
+        let this = self.project();
+        let (call, kept, attempts) = (this.call, this.request, this.attempts);
+        if !call.is_due(now) {
+            return Ok(());
+        }
+        if call.is_over(now) {
             return Err(call.deadline_passed(attempts.expire_all()));
         }
-        if call.is_due(now) && call.may_send(attempts.is_empty())? {
-            // What cannot be copied goes out once.
-            let copy = kept.as_ref().and_then(|kept| policy.copy(kept)).or_else(|| kept.take());
-            match copy {
-                Some(mut request) => {
-                    policy.mark(&mut request, call.before());
-                    let earlier = call.earlier(attempts.picked());
-                    let attempt = attempt(inner.clone(), request);
-                    attempts.push(Running::new(earlier, attempt, now, call.attempt_ends(now)));
-                    call.sent(now, kept.is_some());
-                }
-                None => call.send_nothing(),
-            }
+        if !call.may_send(settings, attempts.is_empty())? {
+            return Ok(());
         }
-        let event = poll_fn(|cx| {
-            if let Poll::Ready((ended, outcome)) = attempts.poll(cx) {
-                return Poll::Ready(Event::Ended(ended, outcome));
+        // What cannot be copied goes out once.
+        let copy = kept.as_ref().and_then(|kept| policy.copy(kept)).or_else(|| kept.take());
+        match copy {
+            Some(mut request) => {
+                policy.mark(&mut request, call.before());
+                let earlier = call.earlier(attempts.picked());
+                let sending = Sending::new(this.inner.clone(), request);
+                let ends = settings.per_attempt.and_then(|most| now.checked_add(most));
+                attempts.push(Running::new(earlier, sending, now, ends));
+                call.sent(settings, now, kept.is_some());
             }
-            let wakes = [call.deadline(), attempts.ends(), call.next_at()];
-            let Some(at) = wakes.into_iter().flatten().min() else { return Poll::Pending };
-            match timer.as_mut().as_pin_mut() {
-                Some(timer) if timer.deadline() == at => {}
-                Some(timer) => timer.reset(at),
-                None => timer.set(Some(sleep_until(at))),
-            }
-            let timer = timer.as_mut().as_pin_mut();
-            timer.map_or(Poll::Pending, |timer| timer.poll(cx)).map(|()| Event::Time)
-        })
-        .await;
-        match event {
-            Event::Ended(_, Ok(response)) => {
-                call.succeeded();
-                return Ok(response);
-            }
-            Event::Ended(ended, Err(error)) => {
-                let verdict = policy.judge(call.counted(), &error);
-                call.failed(ended, error, verdict, attempts.is_empty())?;
-                now = Instant::now();
-            }
-            Event::Time => {
-                now = Instant::now();
-                if call.deadline().is_some_and(|deadline| deadline <= now) {
-                    return Err(call.deadline_passed(attempts.expire_all()));
-                }
-                let mut expired = attempts.expire(now).into_iter();
-                while let Some(ended) = expired.next() {
-                    let error = Error::timeout("the attempt took too long").into();
-                    let verdict = policy.judge(call.counted(), &error);
-                    let was_last = attempts.is_empty() && expired.len() == 0;
-                    call.failed(ended, error, verdict, was_last)?;
-                }
-            }
+            None => call.send_nothing(),
         }
+        Ok(())
     }
-}
 
-async fn attempt<S, Req>(mut inner: S, request: Req) -> Result<S::Response, BoxError>
-where
-    S: Service<Req>,
-    S::Error: Into<BoxError>,
-{
-    poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
-    inner.call(request).await.map_err(Into::into)
+    fn poll_event(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event<S::Response>> {
+        let this = self.project();
+        let (mut attempts, mut timer) = (this.attempts, this.timer);
+        if let Poll::Ready(outcome) = attempts.as_mut().poll(cx) {
+            return Poll::Ready(match outcome {
+                Ok(response) => Event::Succeeded(response),
+                Err((ended, error)) => Event::Failed(ended, error),
+            });
+        }
+        let wakes = [this.call.deadline(), attempts.ends(), this.call.next_at()];
+        let Some(at) = wakes.into_iter().flatten().min() else { return Poll::Pending };
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) if timer.deadline() == at => {}
+            Some(timer) => timer.reset(at),
+            None => timer.set(Some(sleep_until(at))),
+        }
+        timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx)).map(|()| Event::Time)
+    }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::quantile::Latencies;
 
 /// How long a hedged call waits for an answer before it is sent to another instance as well.
@@ -59,10 +61,10 @@ impl HedgeDelay {
         }
     }
 
-    /// A call succeeded after so long.
-    pub(super) fn took(&self, latency: Duration) {
+    /// A call that began then has succeeded.
+    pub(super) fn took(&self, began: Instant) {
         if let Kind::Quantile { latencies, .. } = &self.0 {
-            latencies.record(latency);
+            latencies.record(began.elapsed());
         }
     }
 }

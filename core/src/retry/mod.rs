@@ -7,22 +7,27 @@
 mod call;
 mod engine;
 mod error;
+mod future;
 mod hedge;
 mod layer;
 mod policy;
 mod quantile;
 mod running;
+mod sending;
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use self::engine::Engine;
 pub use self::error::{Attempt, RetryError};
+pub use self::future::RetryFuture;
 pub use self::hedge::HedgeDelay;
 pub use self::layer::{Hedge, Idempotent};
 pub use self::policy::{CallbackPolicy, KeepTrying, RetryClassifier, Verdict};
@@ -181,10 +186,8 @@ impl<P> Retry<P> {
         S::Error: Into<BoxError>,
         Q: RetryClassifier<Req> + ?Sized,
     {
-        let now = Instant::now();
-        let own = self.settings.timeout.and_then(|timeout| now.checked_add(timeout));
-        let deadline = [own, deadline].into_iter().flatten().min();
-        engine::run(inner, policy, &self.settings, now, deadline, request).await
+        let mut engine = pin!(Engine::new(inner, deadline, request));
+        poll_fn(|cx| engine.as_mut().poll(policy, &self.settings, cx)).await
     }
 }
 
@@ -204,36 +207,32 @@ impl<S, P> Layer<S> for Retry<P> {
     type Service = Retrying<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Retrying { inner, retry: self.clone() }
+        Retrying { inner, retry: Arc::new(self.clone()) }
     }
 }
 
 /// The service that [`Retry`] makes: always ready, and `Clone + Send + Sync` as the inner one.
 pub struct Retrying<S, P = CallbackPolicy<Always>> {
     inner: S,
-    retry: Retry<P>,
+    retry: Arc<Retry<P>>,
 }
 
 impl<S, P, Req> Service<Req> for Retrying<S, P>
 where
-    S: Service<Req> + Clone + Send + 'static,
+    S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
-    S::Future: Send,
-    S::Response: Send,
-    P: RetryClassifier<Req> + 'static,
-    Req: Send + 'static,
+    P: RetryClassifier<Req>,
 {
     type Response = S::Response;
     type Error = RetryError;
-    type Future = BoxFuture<'static, Result<S::Response, RetryError>>;
+    type Future = RetryFuture<S, P, Req>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), RetryError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let (inner, retry) = (self.inner.clone(), self.retry.clone());
-        Box::pin(async move { retry.call_with(inner, &*retry.policy, None, request).await })
+        RetryFuture::new(self.retry.clone(), self.inner.clone(), request)
     }
 }
 

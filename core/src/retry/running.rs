@@ -7,7 +7,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Earlier, Scoped};
-use crate::{InstanceId, expiring};
+use crate::{BoxError, InstanceId, expiring};
 
 pin_project! {
     pub(super) struct Running<F> {
@@ -44,23 +44,36 @@ impl<F> Running<F> {
     }
 }
 
-/// The first one stands in its place on the stack of the call, so that a call that needs no second
-/// one allocates nothing for it.
-pub(super) struct Attempts<'a, F> {
-    first: Pin<&'a mut Option<Running<F>>>,
-    others: Vec<Pin<Box<Running<F>>>>,
+impl<F: Future<Output = Result<R, BoxError>>, R> Running<F> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, (Ended, BoxError)>> {
+        let polled = self.as_mut().project().attempt.poll(cx);
+        polled.map_err(|error| (self.ended(), error))
+    }
 }
 
-impl<'a, F: Future> Attempts<'a, F> {
-    pub(super) fn new(first: Pin<&'a mut Option<Running<F>>>) -> Self {
-        Self { first, others: Vec::new() }
+pin_project! {
+    /// The first one stands in its place in the call's future, so that a call that needs no second
+    /// one allocates nothing for it.
+    pub(super) struct Attempts<F> {
+        #[pin]
+        first: Option<Running<F>>,
+        others: Vec<Pin<Box<Running<F>>>>,
     }
+}
 
-    pub(super) fn push(&mut self, running: Running<F>) {
-        if self.first.is_none() {
-            self.first.set(Some(running));
+impl<F> Default for Attempts<F> {
+    fn default() -> Self {
+        Self { first: None, others: Vec::new() }
+    }
+}
+
+impl<F> Attempts<F> {
+    pub(super) fn push(self: Pin<&mut Self>, running: Running<F>) {
+        let mut this = self.project();
+        if this.first.is_none() {
+            this.first.set(Some(running));
         } else {
-            self.others.push(Box::pin(running));
+            this.others.push(Box::pin(running));
         }
     }
 
@@ -69,7 +82,7 @@ impl<'a, F: Future> Attempts<'a, F> {
     }
 
     fn iter(&self) -> impl Iterator<Item = &Running<F>> {
-        self.first.as_ref().get_ref().iter().chain(self.others.iter().map(|other| &**other))
+        self.first.iter().chain(self.others.iter().map(|other| &**other))
     }
 
     /// The instances that those under way went to.
@@ -82,45 +95,49 @@ impl<'a, F: Future> Attempts<'a, F> {
         self.iter().filter_map(|running| running.ends).min()
     }
 
-    /// The first that is over.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Ended, F::Output)> {
-        if let Some(running) = self.first.as_mut().as_pin_mut()
-            && let Poll::Ready(outcome) = running.project().attempt.poll(cx)
-        {
-            let ended = self.first.as_ref().get_ref().as_ref().map(Running::ended);
-            self.first.set(None);
-            // It was there a moment ago.
-            let Some(ended) = ended else { return Poll::Pending };
-            return Poll::Ready((ended, outcome));
-        }
-        for at in 0..self.others.len() {
-            if let Poll::Ready(outcome) = self.others[at].as_mut().project().attempt.poll(cx) {
-                let ended = self.others.swap_remove(at).ended();
-                return Poll::Ready((ended, outcome));
-            }
-        }
-        Poll::Pending
-    }
-
     /// Drops those that have had their time. Their instances hear that they took too long.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Ended> {
+    pub(super) fn expire(self: Pin<&mut Self>, now: Instant) -> Vec<Ended> {
         self.cut_off(|running| running.is_over(now))
     }
 
     /// Drops all of them, for the call has had its time.
-    pub(super) fn expire_all(&mut self) -> Vec<Ended> {
+    pub(super) fn expire_all(self: Pin<&mut Self>) -> Vec<Ended> {
         self.cut_off(|_| true)
     }
 
-    fn cut_off(&mut self, is_over: impl Fn(&Running<F>) -> bool) -> Vec<Ended> {
+    fn cut_off(self: Pin<&mut Self>, is_over: impl Fn(&Running<F>) -> bool) -> Vec<Ended> {
         let cut: Vec<_> =
             self.iter().filter(|running| is_over(running)).map(Running::ended).collect();
+        let mut this = self.project();
         expiring(|| {
-            if self.first.as_ref().get_ref().as_ref().is_some_and(&is_over) {
-                self.first.set(None);
+            if this.first.as_ref().get_ref().as_ref().is_some_and(&is_over) {
+                this.first.set(None);
             }
-            self.others.retain(|other| !is_over(other));
+            this.others.retain(|other| !is_over(other));
         });
         cut
+    }
+}
+
+impl<F: Future<Output = Result<R, BoxError>>, R> Attempts<F> {
+    /// The first that is over.
+    pub(super) fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<R, (Ended, BoxError)>> {
+        let mut this = self.project();
+        if let Some(running) = this.first.as_mut().as_pin_mut()
+            && let Poll::Ready(outcome) = running.poll(cx)
+        {
+            this.first.set(None);
+            return Poll::Ready(outcome);
+        }
+        for at in 0..this.others.len() {
+            if let Poll::Ready(outcome) = this.others[at].as_mut().poll(cx) {
+                this.others.swap_remove(at);
+                return Poll::Ready(outcome);
+            }
+        }
+        Poll::Pending
     }
 }
