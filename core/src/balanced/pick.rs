@@ -29,9 +29,9 @@ pub(super) fn pick_allowed(
     if ready.is_empty() {
         return None;
     }
-    let pick = |set: ReadySet<'_>| balancer.pick(&set, context).filter(|&at| at < set.len());
+    let pick = |set: &ReadySet<'_>| balancer.pick(set, context).filter(|&at| at < set.len());
     for _ in 0..PICKS {
-        let at = pick(ready)?;
+        let at = pick(&ready)?;
         if !context.excludes(&ready[at]) {
             return Some(at);
         }
@@ -39,8 +39,8 @@ pub(super) fn pick_allowed(
     let allowed: Vec<usize> =
         (0..ready.len()).filter(|&at| !context.excludes(&ready[at])).collect();
     if allowed.is_empty() {
-        return pick(ready);
+        return pick(&ready);
     }
     let members: Vec<_> = allowed.iter().map(|&at| ready[at].clone()).collect();
-    pick(ReadySet::new(&members).with_resting(ready.resting())).map(|at| allowed[at])
+    pick(&ReadySet::new(&members).with_resting(ready.resting())).map(|at| allowed[at])
 }

@@ -9,6 +9,7 @@ use fleetward_core::{
     PickContext, Publisher, ReadySet, Retry, RetryClassifier, RetryError, Retrying, Verdict,
     WaitForReady,
 };
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -202,6 +203,24 @@ async fn a_pick_through_the_whole_path_allocates_nothing() {
         }
     });
     assert_eq!(allocated.count_total, 0, "set, pick, clone of the service, in-flight guard");
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_fail_allocates_nothing_for_the_retry() {
+    let list = FixedInstancer::new("s", instances(&[A, B]));
+    let echo = |_: Arc<Instance>| async {
+        Ok::<_, Error>(service_fn(|n: u64| std::future::ready(Ok::<_, Error>(n))))
+    };
+    let endpointer = Endpointer::new(list, echo);
+    endpointer.wait_for(|set| set.ready().len() == 2).await;
+    let retry = Retry::new(3, Duration::from_secs(5)).per_attempt_timeout(Duration::from_secs(1));
+    let mut client = retry.layer(Balanced::new(endpointer, RoundRobin::new()));
+    let mut call = |n| client.call(n).now_or_never().unwrap().unwrap();
+    call(0);
+    let allocated = allocation_counter::measure(|| {
+        (0..1000).for_each(|n| assert_eq!(call(n), n));
+    });
+    assert_eq!(allocated.count_total, 0, "attempt, deadlines, backoff, what failures leave behind");
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use fleetward_core::{
 };
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::support::{Probe, instances, settle, until_ready};
 
@@ -144,6 +144,16 @@ async fn the_first_answer_wins_whoever_it_is_from() {
     let service = Scripted::new(|n| (if n == 2 { 30 } else { 1000 }, Ok(())));
     assert_eq!(service.by(&hedged()).await.unwrap(), 2);
     assert_eq!(service.began.elapsed(), millis(230));
+    assert_eq!(service.running(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_is_over_holds_no_attempt() {
+    let service = Scripted::new(|n| (if n == 2 { 30 } else { 1000 }, Ok(())));
+    let scripted = service.clone();
+    let inner = service_fn(move |mark: u32| scripted.clone().call(mark));
+    let mut call = std::pin::pin!(hedged().layer(inner).call(0));
+    assert_eq!(call.as_mut().await.unwrap(), 2);
     assert_eq!(service.running(), 0);
 }
 
