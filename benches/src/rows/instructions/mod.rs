@@ -43,7 +43,7 @@ fn run(effort: &Effort) -> Result<Section> {
 
 const INTRO: &str = "\
 Instructions of one pick from 1000 endpoints, or of one pick or call through `Balanced` with 20: they depend on the compiler and not on the machine's load. \
-`./scripts/test` compares them with `bench/baseline.json`.";
+`./scripts/test` compares them with `benches/baseline.json`.";
 
 const NO_VALGRIND: &str = "instructions: there is no valgrind";
 

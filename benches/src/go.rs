@@ -1,4 +1,4 @@
-//! The Go program of `bench/go`, which measures Go's balancers when it is asked to.
+//! The Go program of `benches/go`, which measures Go's balancers when it is asked to.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};

@@ -58,7 +58,7 @@ enum Command {
     /// baseline.
     Check {
         /// The baseline.
-        #[arg(long, default_value = "bench/baseline.json")]
+        #[arg(long, default_value = "benches/baseline.json")]
         baseline: PathBuf,
         /// Writes what is measured now as the new baseline.
         #[arg(long)]
