@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"time"
 
@@ -15,12 +14,8 @@ import (
 func noop(_ context.Context, request interface{}) (interface{}, error) { return request, nil }
 
 func gokitEndpointer(n int) sd.Endpointer {
-	addresses := make(sd.FixedInstancer, n)
-	for i := range addresses {
-		addresses[i] = fmt.Sprintf("10.%d.%d.%d:80", i>>16, i>>8&255, i&255)
-	}
 	factory := func(string) (endpoint.Endpoint, io.Closer, error) { return noop, nil, nil }
-	endpointer := sd.NewEndpointer(addresses, factory, log.NewNopLogger())
+	endpointer := sd.NewEndpointer(sd.FixedInstancer(addresses(n)), factory, log.NewNopLogger())
 	for {
 		if endpoints, err := endpointer.Endpoints(); err == nil && len(endpoints) == n {
 			return endpointer

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"sync"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 type channel struct {
 	mutex     sync.Mutex
 	picker    balancer.Picker
+	balancer  balancer.Balancer
 	listeners []func(balancer.SubConnState)
 }
 
@@ -53,7 +53,7 @@ func (*connection) GetOrBuildProducer(balancer.ProducerBuilder) (balancer.Produc
 func grpcPicker(n int, name, config string) *channel {
 	builder := balancer.Get(name)
 	c := &channel{}
-	b := builder.Build(c, balancer.BuildOptions{})
+	c.balancer = builder.Build(c, balancer.BuildOptions{})
 	var parsed serviceconfig.LoadBalancingConfig
 	if parser, ok := builder.(balancer.ConfigParser); ok {
 		var err error
@@ -61,19 +61,23 @@ func grpcPicker(n int, name, config string) *channel {
 			fail(err)
 		}
 	}
-	addresses := make([]resolver.Address, n)
-	for i := range addresses {
-		addresses[i].Addr = fmt.Sprintf("10.%d.%d.%d:80", i>>16, i>>8&255, i&255)
+	resolved := make([]resolver.Address, n)
+	for i, address := range addresses(n) {
+		resolved[i].Addr = address
 	}
-	state := resolver.State{Addresses: addresses}
-	if err := b.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: parsed}); err != nil {
+	state := resolver.State{Addresses: resolved}
+	if err := c.balancer.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: parsed}); err != nil {
 		fail(err)
 	}
-	for _, listener := range c.listeners {
-		listener(balancer.SubConnState{ConnectivityState: connectivity.Connecting})
-		listener(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+	for i := range c.listeners {
+		c.connect(i)
 	}
 	return c
+}
+
+func (c *channel) connect(connection int) {
+	c.listeners[connection](balancer.SubConnState{ConnectivityState: connectivity.Connecting})
+	c.listeners[connection](balancer.SubConnState{ConnectivityState: connectivity.Ready})
 }
 
 // A pick, and what the picker is told when the call is over.

@@ -1,8 +1,11 @@
 // Balancers of Go, measured on demand: the Rust side decides when, so that its rounds and these are
 // interleaved.
 //
-// Each line on stdin asks for one measurement, "<name> <endpoints> <goroutines> <times>", and is answered
-// with "<nanoseconds> <allocations>": how long it took until each goroutine had done it so many times.
+// Each line on stdin asks for one thing and is answered with one line:
+//
+//	pick <name> <endpoints> <goroutines> <times>    <nanoseconds> <allocations>, until each goroutine is done
+//	change <name> <endpoints> <added | removed>     <nanoseconds> <nanoseconds of CPU> <bytes allocated>
+//	versions                                        those of Go and of the libraries
 package main
 
 import (
@@ -10,8 +13,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc"
 )
 
 // worker does something so many times.
@@ -27,26 +33,50 @@ var makers = map[string]func(n int) worker{
 	"grpc_weighted_1_heavy": func(n int) worker { return grpcWeighted(n, oneHeavy) },
 }
 
+// gokitVersion is set by the linker: the library does not say it.
+var gokitVersion = "of an unknown version"
+
 func main() {
-	made := map[string]worker{}
+	picks, changes := map[string]worker{}, map[string]changing{}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
-		var name string
-		var n, goroutines, times int
-		if _, err := fmt.Sscan(lines.Text(), &name, &n, &goroutines, &times); err != nil {
+		var what, name string
+		var n int
+		if lines.Text() == "versions" {
+			fmt.Printf("Go %s, go-kit %s, grpc-go %s\n", runtime.Version()[2:], gokitVersion, grpc.Version)
+			continue
+		}
+		if _, err := fmt.Sscan(lines.Text(), &what, &name, &n); err != nil {
 			fail(err)
 		}
-		key := fmt.Sprint(name, n)
-		if made[key] == nil {
-			maker := makers[name]
-			if maker == nil {
-				fail(fmt.Errorf("unknown: %s", name))
-			}
-			made[key] = maker(n)
+		rest := strings.Fields(lines.Text())[3:]
+		if what == "change" {
+			cost := measureChange(made(changes, changers, name, n), rest[0] == "added")
+			fmt.Println(cost.visible.Nanoseconds(), cost.cpu.Nanoseconds(), cost.bytes)
+			continue
 		}
-		elapsed, allocations := measure(made[key], goroutines, times)
+		var goroutines, times int
+		if _, err := fmt.Sscan(strings.Join(rest, " "), &goroutines, &times); err != nil {
+			fail(err)
+		}
+		elapsed, allocations := measure(made(picks, makers, name, n), goroutines, times)
 		fmt.Println(elapsed.Nanoseconds(), allocations)
 	}
+}
+
+// made is the one that is there already, or a new one.
+func made[T any](known map[string]T, makers map[string]func(int) T, name string, n int) T {
+	key := fmt.Sprint(name, " ", n)
+	one, ok := known[key]
+	if !ok {
+		maker := makers[name]
+		if maker == nil {
+			fail(fmt.Errorf("unknown: %s", name))
+		}
+		one = maker(n)
+		known[key] = one
+	}
+	return one
 }
 
 func measure(work worker, goroutines, times int) (time.Duration, uint64) {

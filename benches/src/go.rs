@@ -81,6 +81,31 @@ impl Go {
         Ok(Some(Self { process: Rc::new(RefCell::new(process)), failed: Rc::default() }))
     }
 
+    /// A line for a line.
+    fn ask(&self, line: std::fmt::Arguments<'_>) -> Result<String> {
+        let mut process = self.process.borrow_mut();
+        writeln!(process.asked, "{line}")?;
+        let mut answer = String::new();
+        if process.answers.read_line(&mut answer)? == 0 {
+            return Err("the Go program ended".into());
+        }
+        Ok(answer.trim().to_owned())
+    }
+
+    /// Of Go and of the libraries.
+    pub(crate) fn versions(&self) -> Result<String> {
+        self.ask(format_args!("versions"))
+    }
+
+    /// Has one instance of so many added or removed. Nanoseconds until a pick knows it, nanoseconds of CPU,
+    /// and bytes allocated.
+    pub(crate) fn change(&self, id: &str, size: u32, change: &str) -> Result<[u64; 3]> {
+        let answer = self.ask(format_args!("change {id} {size} {change}"))?;
+        let numbers =
+            answer.split(' ').map(str::parse).collect::<std::result::Result<Vec<_>, _>>()?;
+        numbers.try_into().map_err(|_| "the Go program says something else".into())
+    }
+
     /// Has it done so many times on so many threads; how long that took, and its allocations.
     pub(crate) fn run(
         &self,
@@ -89,11 +114,8 @@ impl Go {
         threads: usize,
         times: u64,
     ) -> Result<(Duration, u64)> {
-        let mut process = self.process.borrow_mut();
-        writeln!(process.asked, "{id} {size} {threads} {times}")?;
-        let mut line = String::new();
-        process.answers.read_line(&mut line)?;
-        let (nanos, allocations) = line.trim().split_once(' ').ok_or("the Go program ended")?;
+        let answer = self.ask(format_args!("pick {id} {size} {threads} {times}"))?;
+        let (nanos, allocations) = answer.split_once(' ').ok_or("not two numbers")?;
         Ok((Duration::from_nanos(nanos.parse()?), allocations.parse()?))
     }
 

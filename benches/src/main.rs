@@ -4,14 +4,16 @@
 
 mod calls;
 mod cpu;
-mod fleet;
 mod go;
 mod machine;
 mod measure;
+mod members;
 mod noop;
 mod plot;
+mod reasons;
 mod render;
 mod rows;
+mod scripted;
 mod section;
 
 use std::path::PathBuf;
@@ -53,6 +55,9 @@ enum Command {
         /// Where `benchmarks.md` and `benchmarks/*.svg` go.
         #[arg(long, default_value = "docs")]
         docs: PathBuf,
+        /// Why targets are missed.
+        #[arg(long, default_value = "benches/reasons.md")]
+        reasons: PathBuf,
     },
     /// Compares instructions and allocations of the paths that every call takes with a recorded
     /// baseline.
@@ -87,6 +92,8 @@ enum Command {
     /// A client with so many endpoints, for the row that weighs them.
     #[command(hide = true)]
     Weigh {
+        /// Whose.
+        client: String,
         /// How many.
         endpoints: u32,
     },
@@ -105,12 +112,12 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<()> {
     match options.command {
         Command::Run { only, brief, results } => measure_rows(&only, brief, &results),
-        Command::Render { results, docs } => render::write(&results, &docs),
+        Command::Render { results, docs, reasons } => render::write(&results, &docs, &reasons),
         Command::Serve => rows::whole_call::servers::serve(),
         Command::Call { client, seconds, in_flight } => {
             rows::whole_call::one(&client, seconds, in_flight)
         }
-        Command::Weigh { endpoints } => rows::registry::memory::weigh(endpoints),
+        Command::Weigh { client, endpoints } => rows::registry::memory::weigh(&client, endpoints),
         Command::Check { baseline, record } => {
             rows::instructions::against_baseline(&baseline, record)
         }

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tower_service::Service;
 
 use crate::Result;
-use crate::fleet::{self, Weights};
+use crate::members::{self, Weights};
 
 /// Answers at once with what it was given; not ready, if it is to be unhealthy.
 #[derive(Clone, Debug)]
@@ -63,11 +63,11 @@ impl Endpoints {
     ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let instances = (0..size)
-            .map(|i| fleet::instance(i, weights))
+            .map(|i| members::instance(i, weights))
             .collect::<std::result::Result<Vec<_>, _>>()?;
-        let down = (0..size).filter(|&i| fleet::is_unhealthy(i, unhealthy));
+        let down = (0..size).filter(|&i| members::is_unhealthy(i, unhealthy));
         let down = down.map(|i| instances[i].id().clone()).collect();
-        let healthy = (0..size).filter(|&i| !fleet::is_unhealthy(i, unhealthy)).count();
+        let healthy = (0..size).filter(|&i| !members::is_unhealthy(i, unhealthy)).count();
         let endpointer = runtime.block_on(async {
             let list = FixedInstancer::new("measured", instances);
             let endpointer = builder.build(list, Connected { down });

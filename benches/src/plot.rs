@@ -7,7 +7,8 @@ use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
 use crate::Result;
-use crate::section::{Line, Plot};
+use crate::measure::short;
+use crate::section::{Bar, Bars, Line, Plot};
 
 const SIZE: (u32, u32) = (900, 520);
 
@@ -20,6 +21,29 @@ pub(crate) fn draw(plot: &Plot, path: &Path) -> Result<()> {
         (false, true) => draw_on(plot, path, x, y.log_scale()),
         (true, true) => draw_on(plot, path, x.log_scale(), y.log_scale()),
     }
+}
+
+/// Writes bars to a file: each one's name, the bar, and its figure behind it.
+pub(crate) fn draw_bars(picture: &Bars, path: &Path) -> Result<()> {
+    const LINE: i32 = 30;
+    const NAMES: i32 = 360;
+    const LONGEST: f64 = 440.0;
+    let height = 60 + LINE * i32::try_from(picture.bars.len())?;
+    let area = SVGBackend::new(path, (SIZE.0, height.try_into()?)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let area = area.titled(&picture.title, ("sans-serif", 20))?;
+    let most = picture.bars.iter().map(|bar| bar.figure).fold(f64::MIN_POSITIVE, f64::max);
+    for (i, Bar { name, figure, is_peer }) in (0..).zip(&picture.bars) {
+        let (top, length) = (10 + LINE * i, (figure / most * LONGEST) as i32);
+        let end = NAMES + length.max(1);
+        let style = Palette99::pick(2 + usize::from(*is_peer)).filled();
+        area.draw(&Rectangle::new([(NAMES, top), (end, top + LINE - 10)], style))?;
+        let font = ("sans-serif", 14).into_font();
+        area.draw(&Text::new(name.replace('`', ""), (12, top + 3), font.clone()))?;
+        area.draw(&Text::new(short(*figure), (end + 6, top + 3), font))?;
+    }
+    area.present()?;
+    Ok(())
 }
 
 /// From the least to the greatest value; a linear axis begins at zero.

@@ -6,12 +6,18 @@ use crate::machine::Machine;
 
 /// What a row found.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Section {
     /// A few sentences before the tables: what is measured, and how. Markdown.
     pub(crate) intro: String,
     pub(crate) tables: Vec<Table>,
     pub(crate) plots: Vec<Plot>,
+    pub(crate) bars: Vec<Bars>,
     pub(crate) targets: Vec<Target>,
+    /// What the document says first.
+    pub(crate) beside: Vec<Beside>,
+    /// Of what was measured, where the lock file does not say it: "etcd 3.5.16".
+    pub(crate) versions: Vec<String>,
     /// What could not run on this machine, and why.
     pub(crate) skipped: Vec<String>,
     /// Filled in by the program.
@@ -20,10 +26,13 @@ pub(crate) struct Section {
     pub(crate) brief: bool,
 }
 
-/// A table: cells are Markdown, columns after the first are aligned to the right.
+/// A table: cells are Markdown.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Table {
     pub(crate) caption: String,
+    /// Only the caption is seen until a reader opens it.
+    pub(crate) folded: bool,
     pub(crate) head: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
 }
@@ -31,7 +40,11 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new<S: Into<String>>(caption: &str, head: impl IntoIterator<Item = S>) -> Self {
         let head = head.into_iter().map(Into::into).collect();
-        Self { caption: caption.to_owned(), head, rows: Vec::new() }
+        Self { caption: caption.to_owned(), folded: false, head, rows: Vec::new() }
+    }
+
+    pub(crate) fn folded(self) -> Self {
+        Self { folded: true, ..self }
     }
 
     pub(crate) fn push<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
@@ -56,7 +69,6 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    #[allow(dead_code, reason = "not every set of rows draws one")]
     pub(crate) fn linear(label: &str) -> Self {
         Self { label: label.to_owned(), logarithmic: false }
     }
@@ -70,6 +82,47 @@ impl Axis {
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// A picture of one figure each, the first one at the top, drawn as `<name>.svg`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Bars {
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) bars: Vec<Bar>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Bar {
+    pub(crate) name: String,
+    pub(crate) figure: f64,
+    /// Drawn in another colour than ours.
+    pub(crate) is_peer: bool,
+}
+
+/// Ours and one of others, measured in the same run: a line of the summary.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    pub(crate) what: String,
+    pub(crate) ours: String,
+    pub(crate) peer: String,
+    pub(crate) of_ours: f64,
+    pub(crate) of_peer: f64,
+    pub(crate) unit: String,
+    /// How many times ours a peer's is.
+    pub(crate) ratio: f64,
+}
+
+impl Beside {
+    pub(crate) fn new(
+        what: &str,
+        (ours, of_ours): (&str, f64),
+        (peer, of_peer): (&str, f64),
+        unit: &str,
+    ) -> Self {
+        let [what, ours, peer, unit] = [what, ours, peer, unit].map(str::to_owned);
+        Self { what, ours, peer, of_ours, of_peer, unit, ratio: of_peer / of_ours }
+    }
 }
 
 /// A goal, and whether it was reached in this run.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use fleetward_balancers::RoundRobin;
 use tokio::runtime::Builder;
 
-use super::fleet::Fleet;
 use crate::Result;
 use crate::measure::{Effort, short};
+use crate::scripted::ScriptedClient;
 use crate::section::Table;
 
 /// Changes a second.
@@ -23,11 +23,11 @@ pub(crate) fn table(effort: &Effort) -> Result<Table> {
     for &size in sizes {
         // The set is kept by a thread of its own, as in a client with more than one.
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let fleet = runtime.block_on(Fleet::new(size, RoundRobin::new()))?;
-        let quiet = picks(&fleet, time);
-        let fleet = std::sync::Arc::new(fleet);
-        let feeder = runtime.spawn(feed(fleet.clone(), size));
-        let stormy = picks(&fleet, time);
+        let client = runtime.block_on(ScriptedClient::new(size, RoundRobin::new()))?;
+        let quiet = picks(&client, time);
+        let client = std::sync::Arc::new(client);
+        let feeder = runtime.spawn(feed(client.clone(), size));
+        let stormy = picks(&client, time);
         feeder.abort();
         for (name, picks) in [("quiet", quiet), ("changing", stormy)] {
             let at = |share: f64| {
@@ -41,22 +41,22 @@ pub(crate) fn table(effort: &Effort) -> Result<Table> {
     Ok(table)
 }
 
-async fn feed(fleet: std::sync::Arc<Fleet>, size: u32) -> Result<()> {
+async fn feed(client: std::sync::Arc<ScriptedClient>, size: u32) -> Result<()> {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
     for n in 0.. {
         ticks.tick().await;
-        fleet.put(n % size, 2 + n)?;
+        client.put(n % size, 2 + n)?;
     }
     Ok(())
 }
 
 /// Sorted, in nanoseconds.
-fn picks(fleet: &Fleet, time: Duration) -> Vec<u32> {
+fn picks(client: &ScriptedClient, time: Duration) -> Vec<u32> {
     let mut took = Vec::with_capacity(1 << 22);
     let end = Instant::now() + time;
     loop {
         let before = Instant::now();
-        let picked = fleet.balanced.pick(&());
+        let picked = client.balanced.pick(&());
         let after = Instant::now();
         std::hint::black_box(picked);
         took.push(u32::try_from((after - before).as_nanos()).unwrap_or(u32::MAX));

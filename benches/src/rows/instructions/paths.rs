@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::Result;
-use crate::fleet::Fleet;
+use crate::members::Members;
 use crate::noop::Endpoints;
 use crate::rows::{layers, pick};
 
@@ -41,7 +41,7 @@ impl Path {
         // Whatever draws from the thread's own generator draws the same each time.
         fastrand::seed(7);
         if let Some(ours) = pick::ALL.iter().find(|ours| ours.name == name) {
-            let picking = pick::Picking::new(ours, Arc::new(Fleet::new(SIZE, 0, ours.weights)?))?;
+            let picking = pick::Picking::new(ours, Arc::new(Members::new(SIZE, 0, ours.weights)?))?;
             return Ok(Self::of(move |times| picking.pick(times)));
         }
         if let Some(ours) = pick::ALL.iter().find(|ours| pick_name(ours.name) == name) {

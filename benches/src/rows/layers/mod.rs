@@ -13,11 +13,11 @@ use tower_layer::Layer;
 use super::Row;
 use crate::Result;
 use crate::calls::Calls;
-use crate::fleet::Weights;
 use crate::go::{self, Go};
 use crate::measure::{Contender, Effort, Figure, race, short};
+use crate::members::Weights;
 use crate::noop::{Endpoints, NoOp};
-use crate::section::{Section, Table, Target};
+use crate::section::{Bar, Bars, Beside, Section, Table, Target};
 
 pub(crate) const ROW: Row = Row { name: "layers", title: "Through the layers", run };
 
@@ -68,12 +68,16 @@ fn run(effort: &Effort) -> Result<Section> {
     if let Some(go) = &go {
         go.check()?;
     }
+    let skipped = skipped(go.is_some());
     let found = Found { names, figures, allocations };
     Ok(Section {
         intro: INTRO.to_owned(),
         tables: vec![found.table()],
+        skipped,
+        bars: vec![found.bars()],
         targets: found.targets(),
-        skipped: skipped(go.is_some()),
+        beside: found.beside(),
+        versions: go.map(|go| go.versions()).transpose()?.into_iter().collect(),
         ..Section::default()
     })
 }
@@ -175,6 +179,29 @@ impl Found {
             table.push([(*name).to_owned()].into_iter().chain(cells));
         }
         table
+    }
+
+    fn bars(&self) -> Bars {
+        let bars = self.names.iter().zip(&self.figures).map(|((name, beside), figure)| Bar {
+            name: (*name).to_owned(),
+            figure: figure.median,
+            is_peer: beside.is_some(),
+        });
+        Bars {
+            name: "layers".to_owned(),
+            title: "A call to a service that does nothing, ns".to_owned(),
+            bars: bars.collect(),
+        }
+    }
+
+    fn beside(&self) -> Vec<Beside> {
+        let line = |(peer, of_peer): (&(&str, Option<&'static str>), &Figure)| {
+            let ours = peer.1?;
+            let of_ours = self.figures[self.position(ours)?].median;
+            let what = "a call through the layers";
+            Some(Beside::new(what, (ours, of_ours), (peer.0, of_peer.median), "ns"))
+        };
+        self.names.iter().zip(&self.figures).filter_map(line).collect()
     }
 
     fn targets(&self) -> Vec<Target> {

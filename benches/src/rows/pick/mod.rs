@@ -11,15 +11,15 @@ use std::sync::Arc;
 
 pub(crate) use self::ours::{ALL, Picking, Through};
 #[cfg(feature = "peers")]
-pub(crate) use self::peers::tower_p2c;
+pub(crate) use self::peers::{Measured, PINGORA_MAX, tower_measured, tower_p2c};
 use self::subject::{OfGo, Subject};
 use super::Row;
 use crate::Result;
-use crate::fleet::{Fleet, UNHEALTHY, Weights, is_unhealthy};
 use crate::go::{self, Go};
 use crate::measure::{Effort, Figure, race, short};
+use crate::members::{Members, UNHEALTHY, Weights, is_unhealthy};
 use crate::noop::Endpoints;
-use crate::section::{Axis, Line, Plot, Section, Table, Target};
+use crate::section::{Axis, Beside, Line, Plot, Section, Table, Target};
 
 pub(crate) const ROW: Row = Row { name: "pick", title: "Pick", run };
 
@@ -71,7 +71,9 @@ fn run(effort: &Effort) -> Result<Section> {
         tables: found.tables(),
         plots: found.plots(),
         targets: found.targets(),
+        beside: found.beside(),
         skipped: skipped(go.is_some()),
+        versions: go.map(|go| go.versions()).transpose()?.into_iter().collect(),
         ..Section::default()
     })
 }
@@ -91,10 +93,11 @@ twice the throughput. The floor with a counter of the thread's own shows what th
 
 fn subjects(size: usize, unhealthy: usize, go: Option<&Go>) -> Result<Vec<Box<dyn Subject>>> {
     let mut all: Vec<Box<dyn Subject>> = Vec::new();
-    let fleet = |weights| Fleet::new(size, unhealthy, weights).map(Arc::new);
-    let fleets = [fleet(Weights::Even)?, fleet(Weights::Zipf)?, fleet(Weights::OneHeavy)?];
+    let members = |weights| Members::new(size, unhealthy, weights).map(Arc::new);
+    let all_members =
+        [members(Weights::Even)?, members(Weights::Zipf)?, members(Weights::OneHeavy)?];
     for ours in ALL {
-        all.push(Box::new(Picking::new(ours, fleets[ours.weights as usize].clone())?));
+        all.push(Box::new(Picking::new(ours, all_members[ours.weights as usize].clone())?));
     }
     let endpoints = |weights| Endpoints::new(size, unhealthy, weights);
     let endpoints =
@@ -160,7 +163,7 @@ impl Found<'_> {
                         self.sizes.iter().map(|&n| self.cell((threads, unhealthy, n), name));
                     table.push([name.name.clone()].into_iter().chain(cells));
                 }
-                tables.push(table);
+                tables.push(table.folded());
             }
         }
         tables
@@ -221,6 +224,25 @@ impl Found<'_> {
             y: Axis::logarithmic("ns"),
             lines: self.names.iter().filter(shown).map(line).collect(),
         }]
+    }
+
+    /// At a usual size, one thread, all healthy.
+    fn beside(&self) -> Vec<Beside> {
+        let cell = (1, 0, self.usual());
+        let mut lines = Vec::new();
+        for Name { name, beside } in &self.names {
+            let Some((ours, of_peer)) = beside.as_deref().zip(self.median(cell, name)) else {
+                continue;
+            };
+            // Which position, and all that a call needs: a sceptic may ask for either.
+            for ours in [ours.to_owned(), ours::through(ours)] {
+                if let Some(of_ours) = self.median(cell, &ours) {
+                    let what = format!("a pick, n = {}", self.usual());
+                    lines.push(Beside::new(&what, (&ours, of_ours), (name, of_peer), "ns"));
+                }
+            }
+        }
+        lines
     }
 
     fn targets(&self) -> Vec<Target> {

@@ -8,9 +8,14 @@ use fleetward_core::{Balanced, Balancer, Prepared};
 
 use super::subject::{Subject, with_workers};
 use crate::Result;
-use crate::fleet::{Fleet, Weights};
 use crate::measure::Contender;
+use crate::members::{Members, Weights};
 use crate::noop::{Endpoints, NoOp};
+
+/// The name of a balancer that is called through `Balanced`.
+pub(super) fn through(name: &str) -> String {
+    format!("`Balanced::pick`, {name}")
+}
 
 /// A balancer to measure.
 pub(crate) struct Ours {
@@ -69,22 +74,22 @@ fn key() -> HashKey {
 pub(crate) struct Picking {
     name: &'static str,
     balancer: Arc<dyn Balancer>,
-    fleet: Arc<Fleet>,
+    members: Arc<Members>,
     prepared: Option<Prepared>,
 }
 
 impl Picking {
-    pub(crate) fn new(ours: &Ours, fleet: Arc<Fleet>) -> Result<Self> {
+    pub(crate) fn new(ours: &Ours, members: Arc<Members>) -> Result<Self> {
         let balancer = (ours.make)()?;
-        let prepared = fleet.prepared(&*balancer);
-        Ok(Self { name: ours.name, balancer, fleet, prepared })
+        let prepared = members.prepared(&*balancer);
+        Ok(Self { name: ours.name, balancer, members, prepared })
     }
 
     /// `Balancer::pick` from the prepared set: a position.
     pub(crate) fn pick(&self, times: u64) {
-        let set = self.fleet.set(self.prepared.as_ref());
+        let set = self.members.set(self.prepared.as_ref());
         for key in 0..times {
-            black_box(self.balancer.pick(black_box(&set), &self.fleet.context(&key)));
+            black_box(self.balancer.pick(black_box(&set), &self.members.context(&key)));
         }
     }
 }
@@ -111,11 +116,7 @@ pub(crate) struct Through {
 impl Through {
     pub(crate) fn new(ours: &Ours, endpoints: Arc<Endpoints>) -> Result<Self> {
         let balanced = Balanced::new(endpoints.endpointer.clone(), (ours.make)()?);
-        Ok(Self {
-            name: format!("`Balanced::pick`, {}", ours.name),
-            balanced,
-            _endpoints: endpoints,
-        })
+        Ok(Self { name: through(ours.name), balanced, _endpoints: endpoints })
     }
 
     pub(crate) fn pick(&self, times: u64) {

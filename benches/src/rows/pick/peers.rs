@@ -27,8 +27,8 @@ use volo::loadbalance::random::WeightedRandomBalance;
 use super::subject::{Subject, with_workers};
 use crate::Result;
 use crate::calls::Calls;
-use crate::fleet::{Weights, instance, is_unhealthy};
 use crate::measure::Contender;
+use crate::members::{Weights, instance, is_unhealthy};
 use crate::noop::NoOp;
 
 /// All of them over so many instances.
@@ -47,8 +47,8 @@ pub(crate) fn all(size: usize, unhealthy: usize) -> Result<Vec<Box<dyn Subject>>
     Ok(all)
 }
 
-/// It panics on more.
-const PINGORA_MAX: usize = 1 << 16;
+/// It panics on so many.
+pub(crate) const PINGORA_MAX: usize = u16::MAX as usize + 1;
 
 /// Addresses, of those that are there and whether they can take a call.
 fn addresses(
@@ -172,13 +172,15 @@ impl Subject for Volo {
 pub(crate) type Measured = PeakEwma<NoOp>;
 pub(crate) type P2c = Balance<ServiceList<std::vec::IntoIter<Measured>>, u64>;
 
+/// With tower's Peak EWMA of it.
+pub(crate) fn tower_measured(service: NoOp) -> Measured {
+    let (rtt, decay) = (Duration::from_millis(30), 10e9);
+    PeakEwma::new(service, rtt, decay, CompleteOnResponse::default())
+}
+
 /// Power of two choices by Peak EWMA over services that do nothing; unhealthy ones are not ready.
 pub(crate) fn tower_p2c(size: usize, unhealthy: usize) -> P2c {
-    let services = (0..size).map(|i| {
-        let service = NoOp::new(!is_unhealthy(i, unhealthy));
-        let (rtt, decay) = (Duration::from_millis(30), 10e9);
-        PeakEwma::new(service, rtt, decay, CompleteOnResponse::default())
-    });
+    let services = (0..size).map(|i| tower_measured(NoOp::new(!is_unhealthy(i, unhealthy))));
     Balance::new(ServiceList::new(services.collect::<Vec<_>>().into_iter()))
 }
 

@@ -1,10 +1,10 @@
 //! Consul.
 
 use fleetward::RegistryHandle;
-use fleetward_testkit::servers::Consul;
+use fleetward_testkit::servers::{Consul, Server};
 
 use super::latency::Writes;
-use super::{idle, latency};
+use super::{idle, latency, version};
 use crate::Result;
 use crate::measure::Effort;
 use crate::section::{Section, Table, Target};
@@ -24,16 +24,19 @@ pub(crate) async fn measure(
     let rounds = if effort.brief { 2 } else { 100 };
     let mut writes = Registers(&consul);
     let found = latency::measure(registry.service("pick")?, &mut writes, rounds).await?;
-    latencies.push(found.row("Consul 1.8"));
+    let name = version::of(Server::Consul).unwrap_or_else(|| "Consul".to_owned());
+    latencies.push(found.row(&name));
+    section.beside.push(found.beside("Consul"));
 
     let (share, time) = idle::measure(&registry, effort).await?;
-    idle.push(["Consul 1.8".to_owned(), time, format!("{share:.3} %")]);
+    idle.push([name.clone(), time, format!("{share:.3} %")]);
     section.targets.push(Target::at_most(
         "100 idle services on Consul, of a core",
         1.0,
         share,
         "%",
     ));
+    section.versions.push(name);
     Ok(())
 }
 

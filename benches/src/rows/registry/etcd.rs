@@ -1,10 +1,10 @@
 //! etcd.
 
 use fleetward::{Instance, RegistryHandle};
-use fleetward_testkit::servers::Etcd;
+use fleetward_testkit::servers::{Etcd, Server};
 
 use super::latency::Writes;
-use super::{cold, idle, latency};
+use super::{cold, idle, latency, version};
 use crate::Result;
 use crate::measure::Effort;
 use crate::rows::whole_call::servers::EchoProcess;
@@ -28,13 +28,16 @@ pub(crate) async fn measure(
     let mut writes = Puts(etcd_client::Client::connect([etcd.endpoint()], None).await?);
     let rounds = if effort.brief { 3 } else { 200 };
     let found = latency::measure(registry.service("pick")?, &mut writes, rounds).await?;
-    latencies.push(found.row("etcd 3.5"));
+    let name = version::of(Server::Etcd).unwrap_or_else(|| "etcd".to_owned());
+    latencies.push(found.row(&name));
+    section.beside.push(found.beside("etcd"));
     section.targets.push(Target::at_most("etcd put to first pick, p99", 20.0, found.p99(), "ms"));
 
     let (share, time) = idle::measure(&registry, effort).await?;
-    idle.push(["etcd 3.5".to_owned(), time, format!("{share:.3} %")]);
+    idle.push([name.clone(), time, format!("{share:.3} %")]);
     section.targets.push(Target::at_most("100 idle services on etcd, of a core", 1.0, share, "%"));
     drop(registry);
+    section.versions.push(name);
 
     let server = EchoProcess::start()?;
     let url = format!("etcd://{}/echo", etcd.endpoint());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fleetward::{Endpointer, Instance, RegistryHandle};
 
 use crate::measure::{Effort, short};
-use crate::rows::change::fleet::Nobody;
+use crate::scripted::Nobody;
 use crate::section::Table;
 use crate::{Result, cpu};
 

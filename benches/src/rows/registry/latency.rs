@@ -7,8 +7,8 @@ use fleetward_balancers::RoundRobin;
 use std::sync::Arc;
 
 use crate::measure::short;
-use crate::rows::change::fleet::Nobody;
-use crate::section::Table;
+use crate::scripted::Nobody;
+use crate::section::{Beside, Table};
 use crate::{Error, Result};
 
 /// How a registry is written to by hand, as another program would.
@@ -74,6 +74,13 @@ pub(crate) fn table() -> Table {
 impl Latencies {
     pub(crate) fn p99(&self) -> f64 {
         at(&self.to_pick, 0.99)
+    }
+
+    /// The registry's own time is in ours: a ratio of one half says that a client doubles it.
+    pub(crate) fn beside(&self, registry: &str) -> Beside {
+        let (whole, write) = (at(&self.to_pick, 0.5), at(&self.write, 0.5));
+        let what = format!("{registry}: from a write to the first pick, p50");
+        Beside::new(&what, ("write and pick", whole), ("the write alone", write), "ms")
     }
 
     pub(crate) fn row(&self, registry: &str) -> [String; 7] {

@@ -6,6 +6,7 @@ mod etcd;
 mod idle;
 mod latency;
 pub(crate) mod memory;
+mod version;
 
 use crate::Result;
 use crate::measure::Effort;

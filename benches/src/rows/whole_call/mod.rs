@@ -8,13 +8,13 @@ pub(crate) mod servers;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use self::clients::{BALANCE_CHANNEL, Client, EVERYTHING, FLOOR, ROUND_ROBIN};
+use self::clients::{BALANCE_CHANNEL, CHANNELS, Client, EVERYTHING, FLOOR, ROUND_ROBIN};
 use self::load::{Load, Sample};
 use self::servers::EchoProcess;
 use crate::Result;
 use crate::measure::{Effort, Figure, figure, short};
 use crate::rows::Row;
-use crate::section::{Section, Table, Target};
+use crate::section::{Axis, Beside, Line, Plot, Section, Table, Target};
 
 const INTRO: &str = "\
 Unary echoes over loopback to three servers, each in a process of its own with one thread; the client is a \
@@ -39,17 +39,25 @@ async fn measure(servers: &[SocketAddr], effort: &Effort) -> Result<Section> {
         true => (&[128], &[64]),
         false => (&[128, 64 * 1024], &[1, 16, 64, 256]),
     };
+    let mut by_load = Vec::new();
     for &payload in payloads {
         for &in_flight in in_flight {
             let time = Duration::from_millis(if effort.brief { 20 } else { 400 });
             let load = Load { in_flight, payload, time };
             let results = rounds(&clients, load, if effort.brief { 1 } else { 11 }).await?;
-            section.tables.push(table(load, &results));
-            if (payload, in_flight) == (128, 64) {
+            let table = table(load, &results);
+            let is_usual = (payload, in_flight) == (128, 64);
+            section.tables.push(if is_usual { table } else { table.folded() });
+            if is_usual {
                 section.targets.extend(targets(&results));
+                section.beside.extend(beside(&results));
+            }
+            if payload == 128 {
+                by_load.push((in_flight, results));
             }
         }
     }
+    section.plots.push(plot(&by_load));
     Ok(section)
 }
 
@@ -144,6 +152,46 @@ fn table(load: Load, results: &[Results]) -> Table {
         ]);
     }
     table
+}
+
+/// Of all but the one that is compared with.
+fn plot(by_load: &[(usize, Vec<Results>)]) -> Plot {
+    let names = by_load.first().into_iter().flat_map(|(_, results)| results).map(|r| r.name);
+    let line = |name: &str| {
+        let ratio = |(in_flight, results): &(usize, Vec<Results>)| {
+            let over = find(results, name)?.cpu_over(find(results, BALANCE_CHANNEL)?);
+            Some((*in_flight as f64, over.median))
+        };
+        let points = by_load.iter().filter_map(ratio).collect();
+        Line { name: name.replace('`', ""), points }
+    };
+    Plot {
+        name: "call".to_owned(),
+        title: "Client CPU of a call, 128 B each way, over that of tonic's balance_channel"
+            .to_owned(),
+        x: Axis::logarithmic("calls in flight"),
+        y: Axis::linear("x"),
+        lines: names.filter(|name| *name != BALANCE_CHANNEL).map(line).collect(),
+    }
+}
+
+fn beside(results: &[Results]) -> Vec<Beside> {
+    let peers = [
+        (ROUND_ROBIN, BALANCE_CHANNEL),
+        (ROUND_ROBIN, CHANNELS),
+        (ROUND_ROBIN, FLOOR),
+        (EVERYTHING, BALANCE_CHANNEL),
+        (EVERYTHING, FLOOR),
+    ];
+    let line = |(ours, peer)| {
+        let (ours, peer) = (find(results, ours)?, find(results, peer)?);
+        let cpu = |results: &Results| results.of(|sample| sample.cpu).median;
+        let what = "client CPU of a whole call, 64 in flight, 128 B";
+        let beside = Beside::new(what, (ours.name, cpu(ours)), (peer.name, cpu(peer)), "µs");
+        // That of the rounds, as in the table, and not that of the medians.
+        Some(Beside { ratio: peer.cpu_over(ours).median, ..beside })
+    };
+    peers.into_iter().filter_map(line).collect()
 }
 
 fn targets(results: &[Results]) -> Vec<Target> {

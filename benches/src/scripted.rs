@@ -16,18 +16,18 @@ use crate::Result;
 pub(crate) struct Nobody;
 
 /// So many endpoints, and the line by which their registry speaks.
-pub(crate) struct Fleet {
+pub(crate) struct ScriptedClient {
     pub(crate) balanced: Balanced<Nobody>,
     registry: UnboundedSender<KeyChange>,
     _reflector: Reflector,
 }
 
-impl Fleet {
+impl ScriptedClient {
     /// Stands when all of them can be picked.
     pub(crate) async fn new(size: u32, balancer: impl Balancer + 'static) -> Result<Self> {
         let (registry, changes) = unbounded_channel();
         let entries = (0..size).map(|n| put(n, 1)).collect::<Result<_>>()?;
-        let source = Scripted { entries: Mutex::new(entries), changes: Mutex::new(Some(changes)) };
+        let source = Script { entries: Mutex::new(entries), changes: Mutex::new(Some(changes)) };
         let config = ReflectorConfig::default().with_max_instances(2 * size as usize);
         let reflector = Reflector::spawn(Arc::new(source), ServiceName::new("benchmark")?, config)?;
         let make = |_: Arc<Instance>| std::future::ready(Ok::<_, Error>(Nobody));
@@ -63,13 +63,13 @@ fn put(n: u32, weight: u32) -> Result<Entry> {
     Ok(Entry::new(key(n), Ok(instance)))
 }
 
-struct Scripted {
+struct Script {
     /// Read once: nothing here makes a reflector list again.
     entries: Mutex<Vec<Entry>>,
     changes: Mutex<Option<UnboundedReceiver<KeyChange>>>,
 }
 
-impl Source for Scripted {
+impl Source for Script {
     type Cursor = ();
 
     async fn list(&self, _: &ServiceName) -> std::result::Result<Listing<()>, Error> {

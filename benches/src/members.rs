@@ -55,14 +55,14 @@ pub(crate) fn instance(position: usize, weights: Weights) -> Result<Instance, Er
 }
 
 /// Endpoints with a past: latencies that differ, and some calls under way.
-pub(crate) struct Fleet {
+pub(crate) struct Members {
     ready: Vec<Member>,
     resting: Vec<Member>,
     pub(crate) now: Instant,
     _under_way: Vec<InFlight>,
 }
 
-impl Fleet {
+impl Members {
     pub(crate) fn new(size: usize, unhealthy: usize, weights: Weights) -> Result<Self, Error> {
         let (mut ready, mut resting, mut under_way) = (Vec::new(), Vec::new(), Vec::new());
         let start = Instant::now();
