@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::Result;
 use crate::measure::{Effort, short};
 use crate::rows::Row;
-use crate::section::{Section, Table};
+use crate::section::{Beside, Section, Table};
 
 const INTRO: &str = "\
 A small program for each set of features, in a workspace and a target folder of its own, built in release with \
@@ -16,19 +16,45 @@ program's own file touched. Crates: all that are compiled for the program, build
 The size is that of the program, stripped. It discovers, or calls, as far as its features go, so that what \
 they bring is linked.";
 
-/// A name, the features, and the body of an async `main`.
-const SETS: &[(&str, &[&str], &str)] = &[
-    ("none", &[], DISCOVER),
-    ("metrics", &["metrics"], DISCOVER),
-    ("etcd", &["etcd"], DISCOVER),
-    ("consul", &["consul"], DISCOVER),
-    ("http", &["http"], HTTP),
-    ("health", &["health"], DISCOVER),
-    ("grpc (default)", &["grpc"], GRPC),
-    ("grpc, tls", &["tls"], GRPC),
-    ("grpc, etcd, consul", &["grpc", "etcd", "consul"], GRPC),
-    ("all", &["grpc", "etcd", "consul", "http", "health", "metrics", "tls"], GRPC),
+/// A program to build.
+struct Program {
+    name: &'static str,
+    /// Those of fleetward; without any of it this is a peer.
+    features: Option<&'static [&'static str]>,
+    /// Those of tonic that the program itself asks for.
+    tonic: &'static [&'static str],
+    /// Of an async `main`.
+    body: &'static str,
+}
+
+const PROGRAMS: &[Program] = &[
+    ours("none", &[], DISCOVER),
+    ours("metrics", &["metrics"], DISCOVER),
+    ours("etcd", &["etcd"], DISCOVER),
+    ours("consul", &["consul"], DISCOVER),
+    ours("http", &["http"], HTTP),
+    ours("health", &["health"], DISCOVER),
+    grpc(DEFAULT, &["grpc"]),
+    grpc("grpc, tls", &["tls"]),
+    grpc("grpc, etcd, consul", &["grpc", "etcd", "consul"]),
+    grpc("all", &["grpc", "etcd", "consul", "http", "health", "metrics", "tls"]),
+    Program { name: TONIC, features: None, tonic: &["channel", "codegen"], body: ALONE },
 ];
+
+const DEFAULT: &str = "grpc (default)";
+const TONIC: &str = "tonic `channel` alone";
+
+const fn ours(
+    name: &'static str,
+    features: &'static [&'static str],
+    body: &'static str,
+) -> Program {
+    Program { name, features: Some(features), tonic: &[], body }
+}
+
+const fn grpc(name: &'static str, features: &'static [&'static str]) -> Program {
+    Program { name, features: Some(features), tonic: &["codegen"], body: GRPC }
+}
 
 const DISCOVER: &str = "\
     use fleetward::Instancer;
@@ -45,6 +71,10 @@ const GRPC: &str = "\
     let channel = Channel::builder(url.as_str()).connect().await?;
     println!(\"{:?}\", tonic::client::Grpc::new(channel));";
 
+const ALONE: &str = "\
+    let channel = tonic::transport::Channel::from_shared(url)?.connect().await?;
+    println!(\"{:?}\", tonic::client::Grpc::new(channel));";
+
 pub(crate) const ROW: Row = Row { name: "build", title: "Building a program", run };
 
 fn run(effort: &Effort) -> Result<Section> {
@@ -53,46 +83,104 @@ fn run(effort: &Effort) -> Result<Section> {
         section.skipped.push("builds, in a brief run".to_owned());
         return Ok(section);
     }
-    let root = std::env::current_dir()?;
-    let mut table =
-        Table::new("", ["features", "crates", "cold build, s", "warm build, s", "program, KiB"]);
-    for (name, features, body) in SETS {
-        let folder = tempfile::tempdir()?;
-        write(folder.path(), &root, features, body)?;
-        let crates = crates(folder.path())?;
-        let cold = build(folder.path())?;
-        let main = folder.path().join("src/main.rs");
-        let source = std::fs::read_to_string(&main)?;
-        std::fs::write(&main, format!("{source}\n// Touched.\n"))?;
-        let warm = build(folder.path())?;
-        let size = std::fs::metadata(folder.path().join("target/release/program"))?.len();
-        table.push([
-            (*name).to_owned(),
-            crates.to_string(),
-            short(cold),
-            short(warm),
-            (size / 1024).to_string(),
-        ]);
+    let mut built = Vec::new();
+    for program in PROGRAMS {
+        eprintln!("   {}", program.name);
+        built.push(Built::new(program)?);
     }
-    section.tables.push(table);
+    section.tables.push(table(&built));
+    section.beside = beside(&built);
     Ok(section)
 }
 
-fn write(folder: &Path, root: &Path, features: &[&str], body: &str) -> Result<()> {
-    let root = root.display();
-    let tonic = match features.contains(&"grpc") || features.contains(&"tls") {
-        true => {
-            "tonic = { version = \"0.14\", default-features = false, features = [\"codegen\"] }"
-        }
-        false => "",
-    };
+/// What a program took.
+struct Built {
+    name: &'static str,
+    crates: f64,
+    /// Seconds.
+    cold: f64,
+    warm: f64,
+    kib: f64,
+}
+
+impl Built {
+    fn new(program: &Program) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path();
+        write(path, program)?;
+        let crates = crates(path)? as f64;
+        let cold = build(path)?;
+        let main = path.join("src/main.rs");
+        let source = std::fs::read_to_string(&main)?;
+        std::fs::write(&main, format!("{source}\n// Touched.\n"))?;
+        let warm = build(path)?;
+        let size = std::fs::metadata(path.join("target/release/program"))?.len();
+        Ok(Self { name: program.name, crates, cold, warm, kib: size as f64 / 1024.0 })
+    }
+
+    fn figures(&self) -> [f64; 4] {
+        [self.crates, self.cold, self.warm, self.kib]
+    }
+}
+
+fn table(built: &[Built]) -> Table {
+    let head = ["features", "crates", "cold build, s", "warm build, s", "program, KiB"];
+    let mut table = Table::new("In parentheses: how many times tonic alone.", head);
+    let tonic = built.iter().find(|built| built.name == TONIC);
+    for one in built {
+        let figures = one.figures().into_iter().enumerate().map(|(at, figure)| {
+            // Crates and KiB are whole.
+            let figure_said =
+                if matches!(at, 1 | 2) { short(figure) } else { format!("{figure:.0}") };
+            match tonic.filter(|tonic| tonic.name != one.name) {
+                Some(tonic) => format!("{figure_said} ({}x)", short(figure / tonic.figures()[at])),
+                None => figure_said,
+            }
+        });
+        table.push([one.name.to_owned()].into_iter().chain(figures));
+    }
+    table
+}
+
+fn beside(built: &[Built]) -> Vec<Beside> {
+    let find = |name| built.iter().find(|built| built.name == name);
+    let Some((ours, tonic)) = find(DEFAULT).zip(find(TONIC)) else { return Vec::new() };
+    let units = [
+        ("crates of a program", ""),
+        ("its cold build", "s"),
+        ("its warm build", "s"),
+        ("its size", "KiB"),
+    ];
+    let figures = ours.figures().into_iter().zip(tonic.figures()).zip(units);
+    figures
+        .map(|((of_ours, of_tonic), (what, unit))| {
+            Beside::new(what, (DEFAULT, of_ours), (TONIC, of_tonic), unit)
+        })
+        .collect()
+}
+
+fn write(folder: &Path, program: &Program) -> Result<()> {
+    let mut dependencies = String::new();
+    if let Some(features) = program.features {
+        let root = std::env::current_dir()?;
+        dependencies = format!(
+            "fleetward = {{ path = {:?}, default-features = false, features = {features:?} }}\n",
+            root.display().to_string()
+        );
+    }
+    if !program.tonic.is_empty() {
+        let tonic = program.tonic;
+        dependencies += &format!(
+            "tonic = {{ version = \"0.14\", default-features = false, features = {tonic:?} }}\n"
+        );
+    }
     let manifest = format!(
         "[package]\nname = \"program\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
-         [dependencies]\nfleetward = {{ path = \"{root}\", default-features = false, \
-         features = {features:?} }}\n\
-         tokio = {{ version = \"1\", features = [\"rt-multi-thread\", \"macros\"] }}\n{tonic}\n\n\
+         [dependencies]\n{dependencies}\
+         tokio = {{ version = \"1\", features = [\"rt-multi-thread\", \"macros\"] }}\n\n\
          [profile.release]\nstrip = true\n"
     );
+    let body = program.body;
     let main = format!(
         "#[tokio::main]\nasync fn main() -> Result<(), Box<dyn std::error::Error>> {{\n    \
          let url = std::env::args().nth(1).ok_or(\"a URL\")?;\n{body}\n    Ok(())\n}}\n"
