@@ -226,7 +226,9 @@ const BESIDE: &str = "
 ## Ours beside each peer
 
 A ratio above 1 is in our favour, one below 1 in the peer's; for a registry it is what its own part has of the
-whole. Conditions, quartiles and all other sizes are in the sections.
+whole. The name of a balancer alone is the choice from a prepared set; `Balanced::pick` is all that a call needs, the
+call counted and its latency measured, which a peer's round robin or random leaves undone. Conditions, quartiles
+and all other sizes are in the sections.
 ";
 
 #[cfg(test)]
