@@ -88,6 +88,9 @@ enum Command {
         /// How many calls at once.
         #[arg(long, default_value_t = 64)]
         in_flight: usize,
+        /// So many calls, however long they take: what is counted can be divided by it.
+        #[arg(long)]
+        calls: Option<usize>,
     },
     /// A client with so many endpoints, for the row that weighs them.
     #[command(hide = true)]
@@ -114,8 +117,8 @@ fn run(options: Options) -> Result<()> {
         Command::Run { only, brief, results } => measure_rows(&only, brief, &results),
         Command::Render { results, docs, reasons } => render::write(&results, &docs, &reasons),
         Command::Serve => rows::whole_call::servers::serve(),
-        Command::Call { client, seconds, in_flight } => {
-            rows::whole_call::one(&client, seconds, in_flight)
+        Command::Call { client, seconds, in_flight, calls } => {
+            rows::whole_call::one(&client, seconds, in_flight, calls)
         }
         Command::Weigh { client, endpoints } => rows::registry::memory::weigh(&client, endpoints),
         Command::Check { baseline, record } => {

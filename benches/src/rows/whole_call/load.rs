@@ -21,6 +21,8 @@ pub(crate) struct Load {
     /// Bytes each way.
     pub(crate) payload: usize,
     pub(crate) time: Duration,
+    /// Ends it after so many calls instead.
+    pub(crate) calls: Option<usize>,
 }
 
 /// How it went.
@@ -67,11 +69,16 @@ pub(crate) async fn run<T: Callable>(in_turn: Vec<Grpc<T>>, load: Load) -> Resul
     let payload = Bytes::from(vec![b'x'; load.payload]);
     let stop = Arc::new(AtomicBool::new(false));
     let (start, before) = (Instant::now(), cpu::used());
+    let each = load.calls.map_or(usize::MAX, |calls| calls.div_ceil(load.in_flight));
     let callers: Vec<_> = (0..load.in_flight)
-        .map(|first| tokio::spawn(caller(in_turn.clone(), first, payload.clone(), stop.clone())))
+        .map(|first| (in_turn.clone(), first, payload.clone(), stop.clone()))
+        .map(|(clients, first, payload, stop)| caller(clients, first, payload, each, stop))
+        .map(tokio::spawn)
         .collect();
-    tokio::time::sleep(load.time).await;
-    stop.store(true, Ordering::Relaxed);
+    if load.calls.is_none() {
+        tokio::time::sleep(load.time).await;
+        stop.store(true, Ordering::Relaxed);
+    }
     let mut took = Vec::new();
     for caller in callers {
         took.append(&mut caller.await??);
@@ -96,11 +103,12 @@ async fn caller<T: Callable>(
     mut in_turn: Vec<Grpc<T>>,
     first: usize,
     payload: Bytes,
+    most: usize,
     stop: Arc<AtomicBool>,
 ) -> Result<Vec<Duration>> {
     let mut took = Vec::new();
     let mut turn = first % in_turn.len();
-    while !stop.load(Ordering::Relaxed) {
+    while took.len() < most && !stop.load(Ordering::Relaxed) {
         let client = &mut in_turn[turn];
         let begun = Instant::now();
         client.ready().await.map_err(Into::into)?;

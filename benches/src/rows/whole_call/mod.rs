@@ -43,7 +43,7 @@ async fn measure(servers: &[SocketAddr], effort: &Effort) -> Result<Section> {
     for &payload in payloads {
         for &in_flight in in_flight {
             let time = Duration::from_millis(if effort.brief { 20 } else { 400 });
-            let load = Load { in_flight, payload, time };
+            let load = Load { in_flight, payload, time, calls: None };
             let results = rounds(&clients, load, if effort.brief { 1 } else { 11 }).await?;
             let table = table(load, &results);
             let is_usual = (payload, in_flight) == (128, 64);
@@ -62,7 +62,7 @@ async fn measure(servers: &[SocketAddr], effort: &Effort) -> Result<Section> {
 }
 
 /// Puts one client under load, and says how it went.
-pub(crate) fn one(name: &str, seconds: u64, in_flight: usize) -> Result<()> {
+pub(crate) fn one(name: &str, seconds: u64, in_flight: usize, calls: Option<usize>) -> Result<()> {
     let servers = EchoProcess::start_all(3)?;
     let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -71,11 +71,8 @@ pub(crate) fn one(name: &str, seconds: u64, in_flight: usize) -> Result<()> {
         let client = clients.iter().find(|client| client.name.contains(name));
         let client = client.ok_or("there is no such client")?;
         let time = Duration::from_secs(seconds);
-        println!(
-            "{}: {:?}",
-            client.name,
-            client.run(Load { in_flight, payload: 128, time }).await?
-        );
+        let load = Load { in_flight, payload: 128, time, calls };
+        println!("{}: {:?}", client.name, client.run(load).await?);
         Ok(())
     })
 }
