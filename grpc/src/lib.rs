@@ -7,6 +7,7 @@ mod deadline;
 mod health;
 mod hedging;
 mod propagate;
+mod response;
 mod retry;
 mod service_config;
 #[cfg(feature = "tls")]
@@ -17,6 +18,7 @@ pub use connection::{Connection, ConnectionConfig, ConnectionError, Connector, R
 pub use health::GrpcHealth;
 pub use hedging::HedgingPolicy;
 pub use propagate::{propagate_deadline, stamp_arrival};
+pub use response::ResponseBody;
 pub use retry::RetryPolicy;
 pub use service_config::{MethodConfig, RetryThrottling, ServiceConfig, ServiceConfigBuilder};
 #[cfg(feature = "tls")]

@@ -1,78 +1,125 @@
 //! One attempt of a call: below the retry, above the balancing.
 
 use std::fmt;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use fleetward_core::{Balanced, BoxError};
-use futures::future::BoxFuture;
+use fleetward_core::{Balanced, BalancedFuture, BoxError, WaitForReady};
 use http::StatusCode;
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
-use super::head::failure;
+use super::head::Head;
 use super::observer::ByStatus;
-use super::replay::Replay;
+use super::replay::{Sending, Sent};
 use crate::connection::Fate;
-use crate::{Connection, ConnectionError};
+use crate::{Connection, ConnectionError, ResponseBody};
 
 /// Sends a call's request to one endpoint, and makes an error of a response that says in its head
 /// that the call failed: the retry above looks at errors only.
-#[derive(Clone)]
-pub(super) struct Attempts {
-    balanced: Balanced<Connection, ByStatus>,
+#[derive(Clone, Copy)]
+pub(super) struct Attempts<'a> {
+    balanced: &'a Balanced<Connection, ByStatus>,
+    wait: WaitForReady,
 }
 
-impl Attempts {
-    pub(super) fn new(balanced: Balanced<Connection, ByStatus>) -> Self {
-        Self { balanced }
+impl<'a> Attempts<'a> {
+    pub(super) fn new(balanced: &'a Balanced<Connection, ByStatus>, wait: WaitForReady) -> Self {
+        Self { balanced, wait }
     }
 }
 
-impl Service<Replay> for Attempts {
-    type Response = http::Response<Body>;
+impl<'a> Service<Sending<'a>> for Attempts<'_> {
+    type Response = http::Response<ResponseBody>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<http::Response<Body>, BoxError>>;
+    type Future = Attempt<'a>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, replay: Replay) -> Self::Future {
-        let Some((request, sent)) = replay.request() else {
+    fn call(&mut self, sending: Sending<'a>) -> Attempt<'a> {
+        let (state, sent) = match sending.request() {
+            Some((request, sent)) => {
+                let response = self.balanced.clone().wait_for_ready(self.wait).call(request);
+                (State::Sent { response }, sent)
+            }
             // Another attempt of a hedged call was just committed.
-            return Box::pin(std::future::ready(Err(Superseded.into())));
+            None => (State::Superseded, Sent::default()),
         };
-        let response = self.balanced.call(request);
-        Box::pin(async move {
-            match response.await {
-                Ok(response) => match failure(&response) {
-                    _ if sent.is_superseded() => Err(Superseded.into()),
-                    None => Ok(sent.commit(response)),
-                    Some(code) => Err(Rejected { code, head: response.into_parts().0 }.into()),
-                },
-                Err(_) if sent.is_superseded() => Err(Superseded.into()),
+        Attempt { state, sent, sending }
+    }
+}
+
+pin_project! {
+    /// One attempt under way.
+    pub(super) struct Attempt<'a> {
+        // First, so that the stream is reset before the request's body hears that nobody reads it.
+        #[pin]
+        state: State,
+        sent: Sent,
+        sending: Sending<'a>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State {
+        Sent { #[pin] response: BalancedFuture<Connection, ByStatus, http::Request<Body>> },
+        Failed { error: Option<BoxError>, pause: Option<Pin<Box<Sleep>>> },
+        Superseded,
+    }
+}
+
+impl Future for Attempt<'_> {
+    type Output = Result<http::Response<ResponseBody>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let StateProj::Sent { response } = this.state.as_mut().project() {
+            let result = ready!(response.poll(cx));
+            if this.sent.is_superseded() {
+                return Poll::Ready(Err(Superseded.into()));
+            }
+            match result {
+                Ok(mut response) => {
+                    if let Head::Failed(code) = response.body().head() {
+                        let rejected = Rejected { code, head: response.into_parts().0 };
+                        return Poll::Ready(Err(rejected.into()));
+                    }
+                    std::mem::take(this.sent).commit(&mut response);
+                    return Poll::Ready(Ok(response));
+                }
                 Err(error) => {
-                    pause_if_unsent(&replay, &error).await;
-                    Err(if sent.is_superseded() { Superseded.into() } else { error })
+                    let pause = pause_if_unsent(*this.sending, &error);
+                    this.state.set(State::Failed { error: Some(error), pause });
                 }
             }
-        })
+        }
+        if let StateProj::Failed { error, pause } = this.state.as_mut().project() {
+            if let Some(pause) = pause {
+                ready!(pause.as_mut().poll(cx));
+            }
+            if let Some(error) = error.take().filter(|_| !this.sent.is_superseded()) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        Poll::Ready(Err(Superseded.into()))
     }
 }
 
 /// The first time an attempt never left, another endpoint is tried at once. If it happens again, the
 /// set of endpoints has not yet caught up with connections that were just lost, and gets a moment to
 /// do so.
-async fn pause_if_unsent(replay: &Replay, error: &BoxError) {
+fn pause_if_unsent(sending: Sending<'_>, error: &BoxError) -> Option<Pin<Box<Sleep>>> {
     let unsent = error.downcast_ref::<ConnectionError>().map(ConnectionError::fate);
-    if unsent == Some(Fate::Unsent) {
-        let before = replay.came_back();
-        if before > 0 {
-            tokio::time::sleep(Duration::from_millis(1 << before.min(4))).await;
-        }
-    }
+    let before = (unsent == Some(Fate::Unsent)).then(|| sending.came_back())?;
+    let pause = Duration::from_millis(1 << before.min(4));
+    (before > 0).then(|| Box::pin(tokio::time::sleep(pause)))
 }
 
 /// Another attempt of the same call was committed, so this one could not have the whole request.

@@ -206,10 +206,12 @@ impl<I: Instancer> ChannelBuilder<I> {
         let balancer = self.balancer.unwrap_or_else(|| Arc::new(PeakEwma::new()));
         let balanced =
             Balanced::builder().observer(ByStatus).lookup(metadata).build(endpointer, balancer);
+        let service = balanced.endpointer().service();
+        let plans = Plans::new(service, &config, &self.defaults, None);
         Channel {
             shared: Arc::new(Shared {
                 balanced,
-                plans: ArcSwap::from_pointee(Plans::new(&config, &self.defaults, None)),
+                plans: ArcSwap::from_pointee(plans),
                 defaults: self.defaults,
                 replay_limit: self.replay_limit,
                 buffer: Arc::new(Buffer::new(self.buffer_limit)),

@@ -1,15 +1,30 @@
 //! What the head of a response says of the call.
 
 use http::StatusCode;
-use tonic::body::Body;
 use tonic::{Code, Status};
 
-/// The code of a response that has failed by its head alone: trailers-only, or not from a gRPC
-/// server at all (a proxy's 503).
-pub(super) fn failure(response: &http::Response<Body>) -> Option<Code> {
-    match response.headers().get(Status::GRPC_STATUS) {
-        Some(status) => Some(Code::from_bytes(status.as_bytes())).filter(|code| *code != Code::Ok),
-        None => code_of_http(response.status()),
+/// Read once, and kept with the response's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// Nothing yet: the trailers will.
+    #[default]
+    Begun,
+    /// All is done and well, by the head alone.
+    Succeeded,
+    /// It has failed by the head alone: trailers-only, or not from a gRPC server at all (a proxy's
+    /// 503).
+    Failed(Code),
+}
+
+impl Head {
+    pub(crate) fn of<B>(response: &http::Response<B>) -> Self {
+        match response.headers().get(Status::GRPC_STATUS) {
+            Some(status) => match Code::from_bytes(status.as_bytes()) {
+                Code::Ok => Self::Succeeded,
+                code => Self::Failed(code),
+            },
+            None => code_of_http(response.status()).map_or(Self::Begun, Self::Failed),
+        }
     }
 }
 

@@ -23,10 +23,14 @@ use tower_service::Service;
 
 use self::attempts::Attempts;
 pub use self::builder::ChannelBuilder;
+pub(crate) use self::head::Head;
 use self::observer::ByStatus;
+pub(crate) use self::observer::Observed;
 use self::plan::{Defaults, Plan, Plans};
 use self::policy::CallPolicy;
+pub(crate) use self::replay::Sent;
 use self::replay::{Buffer, Replay};
+pub(crate) use self::tail::Tail;
 use crate::deadline::Deadline;
 use crate::{Connection, ServiceConfig};
 
@@ -102,8 +106,10 @@ impl Channel {
     ///
     /// A text that cannot be read makes no [`ServiceConfig`], so the one before stays in force.
     pub fn set_service_config(&self, config: &ServiceConfig) {
-        let plans = Plans::new(config, &self.shared.defaults, Some(&self.shared.plans.load()));
-        self.shared.plans.store(Arc::new(plans));
+        let Shared { balanced, defaults, plans, .. } = &*self.shared;
+        let service = balanced.endpointer().service();
+        let new = Plans::new(service, config, defaults, Some(&plans.load()));
+        plans.store(Arc::new(new));
     }
 
     async fn run(
@@ -113,19 +119,22 @@ impl Channel {
         deadline: Option<Deadline>,
     ) -> Result<http::Response<Body>, Status> {
         let Shared { balanced, replay_limit, buffer, .. } = &*self.shared;
-        let service = self.endpointer().service();
         let replay = Replay::new(request, deadline, *replay_limit, buffer)?;
-        let attempts = Attempts::new(balanced.clone().wait_for_ready(plan.wait));
-        let policy = CallPolicy::new(&plan, replay.clone());
+        let attempts = Attempts::new(balanced, plan.wait);
+        let policy = CallPolicy::new(&plan, &replay);
         let at = deadline.map(|deadline| deadline.at());
-        let response = match plan.retry.call_with(attempts, &policy, at, replay).await {
-            Ok(response) => response,
-            Err(error) => {
-                let no_endpoints = || self.endpointer().load().no_endpoints(service);
-                outcome::of(error, service, deadline, no_endpoints)?
+        match plan.retry.call_with(attempts, &policy, at, replay.sending()).await {
+            Ok(mut response) => {
+                let head = response.body().head();
+                response.body_mut().follow(Tail::new(head, deadline, plan));
+                Ok(response.map(Body::new))
             }
-        };
-        Ok(tail::follow(response, deadline, plan.budget.clone(), service))
+            Err(error) => {
+                let service = self.endpointer().service();
+                let no_endpoints = || self.endpointer().load().no_endpoints(service);
+                outcome::of(error, service, deadline, no_endpoints)
+            }
+        }
     }
 }
 

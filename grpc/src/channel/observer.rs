@@ -1,37 +1,37 @@
 //! How a call went, as far as the instance is to blame; and when it is over.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fleetward_core::{BoxError, InFlight, Observer, Outcome};
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
-use tonic::body::Body;
+use http_body::Frame;
 use tonic::{Code, Status};
 
-use super::head::failure;
+use super::head::Head;
 use super::policy::Pushback;
-use crate::ConnectionError;
 use crate::connection::Fate;
+use crate::{ConnectionError, ResponseBody};
 
 /// Judges calls by their gRPC status and counts them as under way until their response's body ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ByStatus;
 
-impl Observer<http::Response<Body>> for ByStatus {
-    fn response(&self, response: http::Response<Body>, mut call: InFlight) -> http::Response<Body> {
-        if let Some(code) = failure(&response) {
-            call.finish(outcome(code, response.headers()));
-            return response;
+impl Observer<http::Response<ResponseBody>> for ByStatus {
+    fn response(
+        &self,
+        mut response: http::Response<ResponseBody>,
+        mut call: InFlight,
+    ) -> http::Response<ResponseBody> {
+        match response.body().head() {
+            Head::Failed(code) => call.finish(outcome(code, response.headers())),
+            Head::Succeeded => call.finish(Outcome::Success),
+            Head::Begun => {
+                call.answered();
+                response.body_mut().observe(Observed(Some(call)));
+            }
         }
-        if response.headers().contains_key(Status::GRPC_STATUS) {
-            call.finish(Outcome::Success);
-            return response;
-        }
-        call.answered();
-        response.map(|inner| Body::new(Observed { inner, call: Some(call) }))
+        response
     }
 
     fn error(&self, error: &BoxError) -> Outcome {
@@ -71,53 +71,27 @@ fn pushback(head: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// A body that takes its call to its end. Dropped before, the call was given up.
-struct Observed {
-    inner: Body,
-    call: Option<InFlight>,
-}
+/// Takes a call to the end of its response's body. Dropped before, the call was given up.
+#[derive(Default)]
+pub(crate) struct Observed(Option<InFlight>);
 
 impl Observed {
-    fn finish(&mut self, outcome: Outcome) {
-        if let Some(call) = self.call.take() {
+    /// Says which code the trailers had, if that is what the body ended with.
+    pub(crate) fn ended(&mut self, end: Option<&Result<Frame<Bytes>, Status>>) -> Option<Code> {
+        let (code, outcome) = match end {
+            Some(Ok(frame)) => {
+                let trailers = frame.trailers_ref()?;
+                let code = trailers.get(Status::GRPC_STATUS);
+                let code = code.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
+                (Some(code), outcome(code, trailers))
+            }
+            Some(Err(status)) => (None, outcome(status.code(), &HeaderMap::new())),
+            // gRPC ends with trailers: without them the server has broken off.
+            None => (None, Outcome::FAILURE),
+        };
+        if let Some(call) = self.0.take() {
             call.finish(outcome);
         }
-    }
-}
-
-impl http_body::Body for Observed {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
-        match &frame {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    let code = trailers.get(Status::GRPC_STATUS);
-                    let code = code.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
-                    self.finish(outcome(code, trailers));
-                }
-            }
-            Poll::Ready(Some(Err(status))) => {
-                let outcome = outcome(status.code(), &HeaderMap::new());
-                self.finish(outcome);
-            }
-            // gRPC ends with trailers: without them the server has broken off.
-            Poll::Ready(None) => self.finish(Outcome::FAILURE),
-            Poll::Pending => {}
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        code
     }
 }

@@ -48,7 +48,9 @@ pub(super) struct Plans {
 
 /// How the calls of one method are made.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
+    /// For messages.
+    pub(super) service: Arc<str>,
     further: Further,
     /// The engine's settings; the judgement is the plan's.
     pub(super) retry: Retry<()>,
@@ -62,7 +64,12 @@ pub(super) struct Plan {
 
 impl Plans {
     /// A throttle that `before` has goes on if the configuration asks for the same one.
-    pub(super) fn new(config: &ServiceConfig, defaults: &Defaults, before: Option<&Self>) -> Self {
+    pub(super) fn new(
+        service: &Arc<str>,
+        config: &ServiceConfig,
+        defaults: &Defaults,
+        before: Option<&Self>,
+    ) -> Self {
         let before = before.and_then(|before| before.throttle.clone());
         let throttle = config.retry_throttling().and_then(|wanted| match before {
             Some((same, throttle)) if same == wanted => Some((wanted, throttle)),
@@ -73,7 +80,9 @@ impl Plans {
         });
         let budget = throttle.as_ref().map_or(&defaults.budget, |(_, throttle)| throttle);
         let throttled = throttle.is_some();
-        let methods = config.methods().map(|method| Plan::new(method, defaults, budget, throttled));
+        let methods = config
+            .methods()
+            .map(|method| Plan::new(service.clone(), method, defaults, budget, throttled));
         Self { methods, throttle }
     }
 
@@ -89,6 +98,7 @@ impl Plans {
 impl Plan {
     /// A throttle counts the calls of all methods, also of those that are never tried again.
     fn new(
+        service: Arc<str>,
         method: &MethodConfig,
         defaults: &Defaults,
         budget: &Arc<dyn RetryBudget>,
@@ -127,7 +137,7 @@ impl Plan {
             Some(false) => WaitForReady::FailFast,
         };
         let (timeout, at_most) = (defaults.timeout, method.timeout());
-        Self { further, retry, budget, timeout, at_most, wait }
+        Self { service, further, retry, budget, timeout, at_most, wait }
     }
 
     /// Whether another attempt may mend a call that failed so.

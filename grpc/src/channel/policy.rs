@@ -9,7 +9,7 @@ use tonic::Code;
 
 use super::attempts::{Rejected, Superseded};
 use super::plan::Plan;
-use super::replay::Replay;
+use super::replay::{Replay, Sending};
 use crate::ConnectionError;
 use crate::connection::Fate;
 
@@ -18,11 +18,11 @@ pub(super) struct CallPolicy<'a> {
     plan: &'a Plan,
     /// A server that has no room gets one transparent retry elsewhere; more would make a storm.
     refused: AtomicBool,
-    request: Replay,
+    request: &'a Replay,
 }
 
 impl<'a> CallPolicy<'a> {
-    pub(super) fn new(plan: &'a Plan, request: Replay) -> Self {
+    pub(super) fn new(plan: &'a Plan, request: &'a Replay) -> Self {
         Self { plan, refused: AtomicBool::new(false), request }
     }
 
@@ -51,12 +51,12 @@ impl<'a> CallPolicy<'a> {
     }
 }
 
-impl core::RetryClassifier<Replay> for CallPolicy<'_> {
-    fn copy(&self, request: &Replay) -> Option<Replay> {
-        Some(request.clone())
+impl<'a> core::RetryClassifier<Sending<'a>> for CallPolicy<'_> {
+    fn copy(&self, request: &Sending<'a>) -> Option<Sending<'a>> {
+        Some(*request)
     }
 
-    fn mark(&self, request: &mut Replay, previous: u32) {
+    fn mark(&self, request: &mut Sending<'a>, previous: u32) {
         request.set_previous(previous);
     }
 

@@ -1,4 +1,4 @@
-//! The response's body, with errors that a gRPC client understands.
+//! What comes in for a response, with errors that a gRPC client understands.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,7 +14,7 @@ use super::slots::Slot;
 use super::upload::Upload;
 
 /// What comes in on a stream; its errors are statuses that name the instance.
-pub(super) struct ResponseBody {
+pub(crate) struct Transport {
     /// Gone at its end: a caller that keeps a finished response must not keep the connection of a
     /// removed instance open.
     incoming: Option<Incoming>,
@@ -29,7 +29,7 @@ struct Incoming {
     _upload: Option<Upload>,
 }
 
-impl ResponseBody {
+impl Transport {
     pub(super) fn new(
         stream: RecvStream,
         slot: Slot,
@@ -38,6 +38,10 @@ impl ResponseBody {
     ) -> Self {
         let incoming = Incoming { stream, data_is_over: false, slot, _upload: upload };
         Self { incoming: Some(incoming), instance }
+    }
+
+    pub(crate) fn instance(&self) -> &InstanceId {
+        &self.instance
     }
 
     fn status(&self, error: Lost) -> Status {
@@ -86,7 +90,7 @@ impl Incoming {
     }
 }
 
-impl http_body::Body for ResponseBody {
+impl http_body::Body for Transport {
     type Data = Bytes;
     type Error = Status;
 

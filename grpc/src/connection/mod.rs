@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 use tonic::body::Body;
 use tower_service::Service;
 
+pub(crate) use self::body::Transport;
 pub use self::config::ConnectionConfig;
 pub use self::connector::Connector;
 #[cfg(feature = "tls")]
@@ -39,6 +40,7 @@ pub use self::error::ConnectionError;
 pub(crate) use self::error::Fate;
 use self::link::Link;
 pub use self::stream::ResponseFuture;
+use crate::ResponseBody;
 use crate::deadline::Deadline;
 
 /// A client of one instance, as a [`Connector`] makes it: a tower service over its connection.
@@ -106,7 +108,7 @@ impl Inner {
 }
 
 impl Service<http::Request<Body>> for Connection {
-    type Response = http::Response<Body>;
+    type Response = http::Response<ResponseBody>;
     type Error = ConnectionError;
     type Future = ResponseFuture;
 

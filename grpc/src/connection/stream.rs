@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use futures::future::BoxFuture;
+use http::Extensions;
 use http::header::{self, HeaderMap};
 use tonic::body::Body;
 
 use super::Inner;
-use super::body::ResponseBody;
+use super::body::Transport;
 use super::error::{ConnectionError, Lost};
 use super::link::Sender;
 use super::slots::{Closed, Slot};
 use super::upload::{self, Upload};
+use crate::ResponseBody;
 
 /// The response of a [`Connection`](super::Connection). Dropped before, the call is taken back and the server
 /// told so.
@@ -46,6 +48,8 @@ struct Stream {
     response: h2::client::ResponseFuture,
     upload: Option<Upload>,
     slot: Slot,
+    /// The request's, whose memory the response's can have.
+    extensions: Extensions,
 }
 
 impl ResponseFuture {
@@ -85,15 +89,17 @@ impl State {
         }
         inner.complete(&mut request);
         strip_connection_headers(request.headers_mut());
+        // h2 looks at none but that of an extended CONNECT, which gRPC does not know.
+        let extensions = std::mem::take(request.extensions_mut());
         let (head, body) = request.into_parts();
         let is_empty = http_body::Body::is_end_stream(&body);
         match requests.send_request(http::Request::from_parts(head, ()), is_empty) {
-            Ok((response, _)) if is_empty => {
-                Self::Open(Some(Stream { response, upload: None, slot }))
-            }
             Ok((response, stream)) => {
-                let upload = upload::start(body, stream, &inner.runtime);
-                Self::Open(Some(Stream { response, upload, slot }))
+                let upload = match is_empty {
+                    true => None,
+                    false => upload::start(body, stream, &inner.runtime),
+                };
+                Self::Open(Some(Stream { response, upload, slot, extensions }))
             }
             // It has ended since it was asked.
             Err(error) if error.is_io() || error.is_go_away() => {
@@ -108,7 +114,7 @@ impl State {
 }
 
 impl Future for ResponseFuture {
-    type Output = Result<http::Response<Body>, ConnectionError>;
+    type Output = Result<http::Response<ResponseBody>, ConnectionError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { state, inner } = self.get_mut();
@@ -134,18 +140,16 @@ impl Future for ResponseFuture {
         let State::Open(Some(stream)) = std::mem::replace(state, State::Open(None)) else {
             return Poll::Pending;
         };
-        let Stream { slot, upload, .. } = stream;
+        let Stream { slot, upload, extensions, .. } = stream;
         let instance = inner.instance.clone();
         Poll::Ready(match answer {
             Ok(response) => {
                 if let Some(reads) = &slot.slots().reads {
                     reads.note(0);
                 }
-                let body =
-                    |stream| Body::new(ResponseBody::new(stream, slot, upload, instance.clone()));
-                let mut response = response.map(body);
-                response.extensions_mut().insert(instance);
-                Ok(response)
+                let response =
+                    response.map(|body| Transport::new(body, slot, upload, instance.clone()));
+                Ok(ResponseBody::begin(response, instance, extensions))
             }
             Err(error) => Err(ConnectionError::failed(instance, Lost::stream(error, slot.slots()))),
         })

@@ -7,45 +7,52 @@
 
 mod buffer;
 mod cursor;
+mod kept;
 mod log;
 mod sent;
+mod whole;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue, request};
 use http_body::{Body as _, Frame};
-use http_body_util::Full;
 use tonic::Status;
 use tonic::body::Body;
 
 pub(super) use self::buffer::Buffer;
 use self::buffer::Share;
 use self::cursor::Cursor;
+use self::kept::Kept;
 use self::log::Log;
-pub(super) use self::sent::Sent;
+pub(crate) use self::sent::Sent;
+use self::whole::Whole;
 use crate::deadline::Deadline;
 
 /// How many attempts of the call a server may have seen before this one.
-const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
-/// The request of a call, from which each attempt takes its own. Clones share it.
-#[derive(Clone)]
+/// The request of a call, from which each attempt takes its own.
 pub(super) struct Replay {
-    shared: Arc<Shared>,
-    previous: u32,
-}
-
-struct Shared {
-    parts: http::request::Parts,
+    /// As it came: for the first attempt, which mostly is the only one.
+    first: Mutex<Option<request::Parts>>,
+    /// For the others.
+    kept: Kept,
     deadline: Option<Deadline>,
     body: Source,
     /// How many attempts of this call came back unsent.
     unsent: AtomicU32,
+}
+
+/// The request as one attempt sends it.
+#[derive(Clone, Copy)]
+pub(super) struct Sending<'a> {
+    replay: &'a Replay,
+    previous: u32,
 }
 
 enum Source {
@@ -68,50 +75,60 @@ impl Replay {
     ) -> Result<Self, Status> {
         let (parts, body) = request.into_parts();
         let body = collect(body, limit, buffer)?;
-        let shared = Shared { parts, deadline, body, unsent: AtomicU32::new(0) };
-        Ok(Self { shared: Arc::new(shared), previous: 0 })
+        let kept = Kept::new(&parts);
+        let first = Mutex::new(Some(parts));
+        Ok(Self { first, kept, deadline, body, unsent: AtomicU32::new(0) })
     }
 
-    pub(super) fn set_previous(&mut self, previous: u32) {
-        self.previous = previous;
+    pub(super) fn sending(&self) -> Sending<'_> {
+        Sending { replay: self, previous: 0 }
     }
 
     /// Whether the whole of it can be sent once more.
     pub(super) fn can_be_sent(&self) -> bool {
-        match &self.shared.body {
+        match &self.body {
             Source::Whole(..) => true,
             Source::Coming(log) => !log.is_committed(),
         }
+    }
+}
+
+impl Sending<'_> {
+    pub(super) fn set_previous(&mut self, previous: u32) {
+        self.previous = previous;
     }
 
     /// The request for one attempt, the deadline in its extensions; `None` if the call is committed to
     /// another attempt.
     pub(super) fn request(&self) -> Option<(http::Request<Body>, Sent)> {
-        let (body, log) = match &self.shared.body {
-            Source::Whole(bytes, _) => (Body::new(Full::new(bytes.clone())), None),
+        let (body, log) = match &self.replay.body {
+            Source::Whole(bytes, _) => (Body::new(Whole::new(bytes.clone())), None),
             Source::Coming(log) => {
                 let id = log.reader()?;
                 (Body::new(Cursor::new(log.clone(), id)), Some((log.clone(), id)))
             }
         };
-        let mut parts = self.shared.parts.clone();
-        if let Some(deadline) = self.shared.deadline {
+        let first = self.replay.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut parts = first.unwrap_or_else(|| self.replay.kept.parts());
+        if let Some(deadline) = self.replay.deadline {
             parts.extensions.insert(deadline);
         }
         if self.previous > 0 {
-            parts.headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(self.previous));
+            parts.headers.insert(&PREVIOUS_ATTEMPTS, HeaderValue::from(self.previous));
         }
         Some((http::Request::from_parts(parts, body), Sent::new(log)))
     }
 
     /// Notes that an attempt never left. Says how often that has happened before.
     pub(super) fn came_back(&self) -> u32 {
-        self.shared.unsent.fetch_add(1, Ordering::Relaxed)
+        self.replay.unsent.fetch_add(1, Ordering::Relaxed)
     }
 }
 
 /// Reads as far as the body is there without waiting, and as `limit` bytes.
 fn collect(mut body: Body, limit: usize, buffer: &Arc<Buffer>) -> Result<Source, Status> {
+    // Mostly the first frame is all there is.
+    let mut first = None;
     let mut frames = VecDeque::new();
     let mut read = 0;
     // Polled with no waker: whoever sends the rest polls again with its own.
@@ -120,9 +137,9 @@ fn collect(mut body: Body, limit: usize, buffer: &Arc<Buffer>) -> Result<Source,
         match Pin::new(&mut body).poll_frame(&mut cx) {
             Poll::Ready(None) => {
                 return Ok(match buffer.share(read) {
-                    Ok(share) => Source::Whole(join(frames), share),
+                    Ok(share) => Source::Whole(join(first, frames), share),
                     // No room to keep it: it goes out once.
-                    Err(_) => Source::Coming(Log::committed(frames, body)),
+                    Err(_) => Source::Coming(Log::committed(all(first, frames), body)),
                 });
             }
             Poll::Ready(Some(Err(status))) => return Err(status),
@@ -130,24 +147,33 @@ fn collect(mut body: Body, limit: usize, buffer: &Arc<Buffer>) -> Result<Source,
             Poll::Ready(Some(Ok(frame))) => {
                 read += frame.data_ref().map_or(0, Bytes::len);
                 let trailers = frame.is_trailers();
-                frames.push_back(frame);
+                match &first {
+                    None => first = Some(frame),
+                    Some(_) => frames.push_back(frame),
+                }
                 // gRPC has no trailers on requests; what has them is passed through as it is.
                 if trailers {
-                    return Ok(Source::Coming(Log::committed(frames, body)));
+                    return Ok(Source::Coming(Log::committed(all(first, frames), body)));
                 }
             }
         }
     }
-    Ok(Source::Coming(Log::new(frames, body, limit, buffer)))
+    Ok(Source::Coming(Log::new(all(first, frames), body, limit, buffer)))
 }
 
-fn join(mut frames: VecDeque<Frame<Bytes>>) -> Bytes {
-    if frames.len() <= 1 {
-        let only = frames.pop_front().and_then(|frame| frame.into_data().ok());
-        return only.unwrap_or_default();
+fn all(first: Option<Frame<Bytes>>, mut others: VecDeque<Frame<Bytes>>) -> VecDeque<Frame<Bytes>> {
+    if let Some(first) = first {
+        others.push_front(first);
+    }
+    others
+}
+
+fn join(first: Option<Frame<Bytes>>, others: VecDeque<Frame<Bytes>>) -> Bytes {
+    if others.is_empty() {
+        return first.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
     }
     let mut joined = BytesMut::new();
-    for frame in &frames {
+    for frame in first.iter().chain(&others) {
         joined.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
     }
     joined.freeze()
