@@ -1,13 +1,40 @@
 //! The one deadline of a call: read from `grpc-timeout` once, and written as what is left of it when
-//! an attempt is sent.
+//! an attempt is sent; a thousandth more or less is the same.
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tonic::Status;
 
-const GRPC_TIMEOUT: &str = "grpc-timeout";
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// How long a call may take, and how a request says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Timeout {
+    length: Duration,
+    text: HeaderValue,
+}
+
+impl Timeout {
+    pub(crate) fn new(length: Duration) -> Self {
+        Self { length, text: remembered_if_round(format(length)) }
+    }
+
+    fn read(headers: &HeaderMap) -> Option<Self> {
+        let text = headers.get(&GRPC_TIMEOUT)?;
+        Some(Self { length: parse(text)?, text: remembered_if_round(text.clone()) })
+    }
+}
+
+/// "Sensitive" is how HPACK is told not to remember a value. Its table fills with what is another one
+/// each time, and each call compares its own with all of those; of the round ones there are few.
+fn remembered_if_round(mut text: HeaderValue) -> HeaderValue {
+    let digits = text.as_bytes().split_last().map_or(&[][..], |(_, digits)| digits);
+    let zeros = digits.iter().rev().take_while(|digit| **digit == b'0').count();
+    text.set_sensitive(digits.len() - zeros > 3);
+    text
+}
 
 /// When a call must have ended. Stands in a request's extensions for the connection, which is the
 /// first to know when the request leaves: it may have waited for an endpoint.
@@ -20,28 +47,33 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     /// The request's own, or else the default, but no later than `at_most`; `None` if there is none.
+    /// The request says from now on which one it is.
     pub(crate) fn of(
-        headers: &HeaderMap,
-        default: Option<Duration>,
-        at_most: Option<Duration>,
+        headers: &mut HeaderMap,
+        default: Option<&Timeout>,
+        at_most: Option<&Timeout>,
     ) -> Option<Self> {
-        let own = timeout(headers).or(default);
-        let timeout = [own, at_most].into_iter().flatten().min()?;
+        let own = Timeout::read(headers);
+        let own = own.as_ref().or(default);
+        let Timeout { length, text } =
+            [own, at_most].into_iter().flatten().min_by_key(|timeout| timeout.length)?;
         // One that no clock can show is none.
-        Some(Self { at: Instant::now().checked_add(timeout)?, timeout })
+        let at = Instant::now().checked_add(*length)?;
+        headers.insert(&GRPC_TIMEOUT, text.clone());
+        Some(Self { at, timeout: *length })
     }
 
     pub(crate) fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// Writes what is left into a request that leaves now.
+    /// Writes what is left into a request that leaves now. Mostly that is still all of it, which the
+    /// request says already.
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let mut left = format(self.left());
-        // It is another one each time. "Sensitive" is how HPACK is told not to remember it: else its table
-        // fills with them, and each call compares its own with all of those.
-        left.set_sensitive(true);
-        headers.insert(GRPC_TIMEOUT, left);
+        let left = self.left();
+        if left < self.timeout - self.timeout / 1000 {
+            headers.insert(&GRPC_TIMEOUT, remembered_if_round(format(left)));
+        }
     }
 
     pub(crate) fn at(&self) -> Instant {
@@ -59,7 +91,7 @@ impl Deadline {
 
 /// What a request says of itself, if it can be read.
 pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(GRPC_TIMEOUT).and_then(parse)
+    headers.get(&GRPC_TIMEOUT).and_then(parse)
 }
 
 /// At most eight digits and a unit.
@@ -125,5 +157,33 @@ mod tests {
             assert!(written.len() <= 9);
         }
         assert_eq!(format(Duration::MAX), "99999999H");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_says_what_is_left_and_only_round_values_are_remembered() {
+        let second = Timeout::new(Duration::from_secs(1));
+        let long = Timeout::new(Duration::from_secs(10));
+        let mut headers = HeaderMap::new();
+        let told = |headers: &HeaderMap| {
+            let told = &headers[&GRPC_TIMEOUT];
+            (told.to_str().unwrap().to_owned(), !told.is_sensitive())
+        };
+        let deadline = Deadline::of(&mut headers, Some(&second), Some(&long)).unwrap();
+        assert_eq!(told(&headers), ("1000000u".to_owned(), true));
+        tokio::time::advance(Duration::from_micros(999)).await;
+        deadline.write(&mut headers);
+        assert_eq!(told(&headers), ("1000000u".to_owned(), true), "to a thousandth");
+        tokio::time::advance(Duration::from_micros(234)).await;
+        deadline.write(&mut headers);
+        assert_eq!(told(&headers), ("998767u".to_owned(), false));
+        // Its own, the first of several, unless that is too long.
+        for (own, expected) in [("1234567u", ("1234567u", false)), ("1M", ("10000000u", true))] {
+            let mut headers = HeaderMap::new();
+            headers.append(&GRPC_TIMEOUT, HeaderValue::from_static(own));
+            headers.append(&GRPC_TIMEOUT, HeaderValue::from_static("1n"));
+            assert!(Deadline::of(&mut headers, Some(&second), Some(&long)).is_some());
+            assert_eq!(told(&headers), (expected.0.to_owned(), expected.1));
+            assert_eq!(headers.len(), 1);
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
-use fleetward_core::{Balanced, Endpointer, Instancer};
+use fleetward_core::{Balanced, Endpointer, Instancer, RetryError};
 use futures::future::BoxFuture;
 use tonic::Status;
 use tonic::body::Body;
@@ -26,10 +26,10 @@ pub use self::builder::ChannelBuilder;
 pub(crate) use self::head::Head;
 use self::observer::ByStatus;
 pub(crate) use self::observer::Observed;
-use self::plan::{Defaults, Plan, Plans};
+use self::plan::{Defaults, Plans};
 use self::policy::CallPolicy;
 pub(crate) use self::replay::Sent;
-use self::replay::{Buffer, Replay};
+use self::replay::{Buffer, Kept, Replay};
 pub(crate) use self::tail::Tail;
 use crate::deadline::Deadline;
 use crate::{Connection, ServiceConfig};
@@ -112,29 +112,15 @@ impl Channel {
         plans.store(Arc::new(new));
     }
 
-    async fn run(
-        self,
-        request: http::Request<Body>,
-        plan: Arc<Plan>,
+    /// What a call comes to that failed.
+    fn failed(
+        &self,
+        error: RetryError,
         deadline: Option<Deadline>,
     ) -> Result<http::Response<Body>, Status> {
-        let Shared { balanced, replay_limit, buffer, .. } = &*self.shared;
-        let replay = Replay::new(request, deadline, *replay_limit, buffer)?;
-        let attempts = Attempts::new(balanced, plan.wait);
-        let policy = CallPolicy::new(&plan, &replay);
-        let at = deadline.map(|deadline| deadline.at());
-        match plan.retry.call_with(attempts, &policy, at, replay.sending()).await {
-            Ok(mut response) => {
-                let head = response.body().head();
-                response.body_mut().follow(Tail::new(head, deadline, plan));
-                Ok(response.map(Body::new))
-            }
-            Err(error) => {
-                let service = self.endpointer().service();
-                let no_endpoints = || self.endpointer().load().no_endpoints(service);
-                outcome::of(error, service, deadline, no_endpoints)
-            }
-        }
+        let endpointer = self.endpointer();
+        let service = endpointer.service();
+        outcome::of(error, service, deadline, || endpointer.load().no_endpoints(service))
     }
 }
 
@@ -147,11 +133,30 @@ impl Service<http::Request<Body>> for Channel {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         // From here on, not from the first poll: the caller's clock runs already.
         let plan = self.shared.plans.load().of(request.uri().path()).clone();
-        let deadline = Deadline::of(request.headers(), plan.timeout, plan.at_most);
-        Box::pin(self.clone().run(request, plan, deadline))
+        let (default, at_most) = (plan.timeout.as_ref(), plan.at_most.as_ref());
+        let deadline = Deadline::of(request.headers_mut(), default, at_most);
+        let channel = self.clone();
+        let (head, body) = request.into_parts();
+        let head = Kept::new(head);
+        // A block, for the future of a function holds its arguments twice.
+        Box::pin(async move {
+            let Shared { balanced, replay_limit, buffer, .. } = &*channel.shared;
+            let replay = Replay::new(&head, body, deadline, *replay_limit, buffer)?;
+            let attempts = Attempts::new(balanced, plan.wait);
+            let policy = CallPolicy::new(&plan, &replay);
+            let at = deadline.map(|deadline| deadline.at());
+            match plan.retry.call_with(attempts, &policy, at, replay.sending()).await {
+                Ok(mut response) => {
+                    let head = response.body().head();
+                    response.body_mut().follow(Tail::new(head, deadline, plan.clone()));
+                    Ok(response.map(Body::new))
+                }
+                Err(error) => channel.failed(error, deadline),
+            }
+        })
     }
 }
 

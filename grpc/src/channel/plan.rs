@@ -7,6 +7,7 @@ use std::time::Duration;
 use fleetward_core::{HedgeDelay, RatioBudget, Retry, RetryBudget, Throttle, WaitForReady};
 use tonic::Code;
 
+use crate::deadline::Timeout;
 use crate::service_config::Methods;
 use crate::{HedgingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig};
 
@@ -56,9 +57,9 @@ pub(crate) struct Plan {
     pub(super) retry: Retry<()>,
     pub(super) budget: Option<Arc<dyn RetryBudget>>,
     /// The deadline of a call that brings none.
-    pub(super) timeout: Option<Duration>,
+    pub(super) timeout: Option<Timeout>,
     /// The deadline of a call whatever it brings.
-    pub(super) at_most: Option<Duration>,
+    pub(super) at_most: Option<Timeout>,
     pub(super) wait: WaitForReady,
 }
 
@@ -136,7 +137,8 @@ impl Plan {
             Some(true) => WaitForReady::AtMost(Duration::MAX),
             Some(false) => WaitForReady::FailFast,
         };
-        let (timeout, at_most) = (defaults.timeout, method.timeout());
+        let timeout = defaults.timeout.map(Timeout::new);
+        let at_most = method.timeout().map(Timeout::new);
         Self { service, further, retry, budget, timeout, at_most, wait }
     }
 

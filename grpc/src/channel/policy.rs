@@ -18,11 +18,11 @@ pub(super) struct CallPolicy<'a> {
     plan: &'a Plan,
     /// A server that has no room gets one transparent retry elsewhere; more would make a storm.
     refused: AtomicBool,
-    request: &'a Replay,
+    request: &'a Replay<'a>,
 }
 
 impl<'a> CallPolicy<'a> {
-    pub(super) fn new(plan: &'a Plan, request: &'a Replay) -> Self {
+    pub(super) fn new(plan: &'a Plan, request: &'a Replay<'a>) -> Self {
         Self { plan, refused: AtomicBool::new(false), request }
     }
 

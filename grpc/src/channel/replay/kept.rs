@@ -1,10 +1,14 @@
-//! The head of a request, kept for the attempts after the first.
+//! The head of a request, for as many attempts as there will be.
+
+use std::sync::{Mutex, PoisonError};
 
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
-/// In less room than a copy of the request would take: most calls need no second attempt.
-pub(super) struct Kept {
+/// As it came for the first attempt, which mostly is the only one. For the others it is kept in less
+/// room than a copy would take.
+pub(in crate::channel) struct Kept {
+    first: Mutex<Option<Parts>>,
     method: Method,
     uri: Uri,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -15,17 +19,24 @@ pub(super) struct Kept {
 const ADDED: usize = 4;
 
 impl Kept {
-    pub(super) fn new(parts: &Parts) -> Self {
+    pub(in crate::channel) fn new(parts: Parts) -> Self {
         let headers = parts.headers.iter();
         Self {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             headers: headers.map(|(name, value)| (name.clone(), value.clone())).collect(),
             extensions: parts.extensions.clone(),
+            first: Mutex::new(Some(parts)),
         }
     }
 
-    pub(super) fn parts(&self) -> Parts {
+    /// For the next attempt.
+    pub(super) fn take(&self) -> Parts {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| self.again())
+    }
+
+    fn again(&self) -> Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.method = self.method.clone();
         parts.uri = self.uri.clone();

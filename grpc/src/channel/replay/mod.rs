@@ -14,12 +14,12 @@ mod whole;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, request};
+use http::{HeaderName, HeaderValue};
 use http_body::{Body as _, Frame};
 use tonic::Status;
 use tonic::body::Body;
@@ -27,7 +27,7 @@ use tonic::body::Body;
 pub(super) use self::buffer::Buffer;
 use self::buffer::Share;
 use self::cursor::Cursor;
-use self::kept::Kept;
+pub(super) use self::kept::Kept;
 use self::log::Log;
 pub(crate) use self::sent::Sent;
 use self::whole::Whole;
@@ -37,11 +37,8 @@ use crate::deadline::Deadline;
 static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// The request of a call, from which each attempt takes its own.
-pub(super) struct Replay {
-    /// As it came: for the first attempt, which mostly is the only one.
-    first: Mutex<Option<request::Parts>>,
-    /// For the others.
-    kept: Kept,
+pub(super) struct Replay<'a> {
+    head: &'a Kept,
     deadline: Option<Deadline>,
     body: Source,
     /// How many attempts of this call came back unsent.
@@ -51,7 +48,7 @@ pub(super) struct Replay {
 /// The request as one attempt sends it.
 #[derive(Clone, Copy)]
 pub(super) struct Sending<'a> {
-    replay: &'a Replay,
+    replay: &'a Replay<'a>,
     previous: u32,
 }
 
@@ -62,22 +59,20 @@ enum Source {
     Coming(Arc<Log>),
 }
 
-impl Replay {
+impl<'a> Replay<'a> {
     /// Takes what is there of the body, at once. A unary request is there whole.
     ///
     /// # Errors
     /// What the body fails with.
     pub(super) fn new(
-        request: http::Request<Body>,
+        head: &'a Kept,
+        body: Body,
         deadline: Option<Deadline>,
         limit: usize,
         buffer: &Arc<Buffer>,
     ) -> Result<Self, Status> {
-        let (parts, body) = request.into_parts();
         let body = collect(body, limit, buffer)?;
-        let kept = Kept::new(&parts);
-        let first = Mutex::new(Some(parts));
-        Ok(Self { first, kept, deadline, body, unsent: AtomicU32::new(0) })
+        Ok(Self { head, deadline, body, unsent: AtomicU32::new(0) })
     }
 
     pub(super) fn sending(&self) -> Sending<'_> {
@@ -108,8 +103,7 @@ impl Sending<'_> {
                 (Body::new(Cursor::new(log.clone(), id)), Some((log.clone(), id)))
             }
         };
-        let first = self.replay.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut parts = first.unwrap_or_else(|| self.replay.kept.parts());
+        let mut parts = self.replay.head.take();
         if let Some(deadline) = self.replay.deadline {
             parts.extensions.insert(deadline);
         }
