@@ -151,7 +151,7 @@ impl Service<http::Request<Body>> for Channel {
             match plan.retry.call_with(attempts, &policy, at, replay.sending()).await {
                 Ok(mut response) => {
                     let head = response.body().head();
-                    response.body_mut().follow(Tail::new(head, deadline, plan.clone()));
+                    response.body_mut().follow(Tail::new(head, deadline, plan));
                     Ok(response.map(Body::new))
                 }
                 Err(error) => channel.failed(error, deadline),

@@ -20,6 +20,9 @@ pub(crate) struct Methods<T = MethodConfig> {
 
 impl<T> Methods<T> {
     pub(crate) fn get(&self, path: &str) -> &Arc<T> {
+        if self.by_path.is_empty() {
+            return self.rest.as_ref().unwrap_or(&self.nothing);
+        }
         let service = || self.by_path.get(&path[..=path.rfind('/')?]);
         let found = self.by_path.get(path).or_else(service).or(self.rest.as_ref());
         found.unwrap_or(&self.nothing)

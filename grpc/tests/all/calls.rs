@@ -18,6 +18,15 @@ async fn a_generated_client_takes_the_channel_as_it_is() {
     assert_eq!(response.into_inner().message, format!("{} greets you", server.id()));
 }
 
+/// gRPC does without: it would be another header for each call.
+#[tokio::test]
+async fn a_request_does_not_tell_its_length() {
+    let server = Server::start().await;
+    let channel = builder([&server]).build();
+    let told = morning(&channel, "header content-length").await.unwrap();
+    assert_eq!(told, "");
+}
+
 #[tokio::test]
 async fn all_kinds_of_streaming() {
     let server = Server::start().await;

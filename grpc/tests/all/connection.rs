@@ -41,6 +41,21 @@ async fn a_request_that_cannot_leave_is_given_back_as_it_came() {
 }
 
 #[tokio::test]
+async fn a_response_names_its_instance_and_has_nothing_of_the_request() {
+    let server = Server::start().await;
+    let connection = connection(&server.instance()).await;
+    until("it is connected", || server.connections() == 1).await;
+    let id = connection.instance().clone();
+    // An interceptor, for it needs of a body what other clients do not.
+    let mut client = GreetClient::with_interceptor(connection, Ok);
+    let mut request = tonic::Request::new(named("you"));
+    request.extensions_mut().insert("of the request");
+    let response = client.morning(request).await.unwrap();
+    assert_eq!(response.extensions().get::<fleetward_core::InstanceId>(), Some(&id));
+    assert_eq!(response.extensions().get::<&str>(), None);
+}
+
+#[tokio::test]
 async fn the_last_handle_closes_it() {
     let server = Server::start().await;
     let connection = connection(&server.instance()).await;
