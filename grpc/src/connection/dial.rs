@@ -31,6 +31,10 @@ const SEND_BUFFER: usize = 1024 * 1024;
 /// What every connection begins with (RFC 9113, 6.9.2).
 pub(super) const SPEC_WINDOW: u32 = 65_535;
 
+/// So many streams are opened before the server has said how many it takes (RFC 9113, 6.5.2, has it take at
+/// least so many).
+const FIRST_STREAMS: usize = 100;
+
 /// So many bytes of headers are taken from a server.
 const HEADER_LIST_SIZE: u32 = 16 * 1024;
 
@@ -167,6 +171,7 @@ impl Dialer {
         let mut builder = Builder::new();
         builder
             .enable_push(false)
+            .initial_max_send_streams(FIRST_STREAMS)
             .initial_window_size(stream)
             .initial_connection_window_size(connection)
             .max_frame_size(config.max_frame_size.unwrap_or(FRAME_SIZE))

@@ -21,6 +21,7 @@ mod greet;
 mod health;
 mod hostile;
 mod http2;
+mod limits;
 mod retries;
 mod server;
 mod streams;

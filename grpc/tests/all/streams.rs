@@ -21,7 +21,10 @@ use tower_service::Service;
 use crate::support::*;
 
 /// A server of one connection after the other: how it is set up, and what it does with a stream.
-async fn serve<F, D>(server: h2::server::Builder, does: D) -> (SocketAddr, JoinHandle<()>)
+pub(crate) async fn serve<F, D>(
+    server: h2::server::Builder,
+    does: D,
+) -> (SocketAddr, JoinHandle<()>)
 where
     D: Fn(http::Request<h2::RecvStream>, h2::server::SendResponse<Bytes>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
@@ -40,18 +43,21 @@ where
     (address, task)
 }
 
-async fn connected(address: SocketAddr, config: ConnectionConfig) -> Balanced<Connection> {
+pub(crate) async fn connected(
+    address: SocketAddr,
+    config: ConnectionConfig,
+) -> Balanced<Connection> {
     let list = FixedInstancer::new("greeter", [Instance::new(address).unwrap()]);
     let endpointer = Endpointer::<Connection>::new(list, Connector::new(config));
     timeout(LONG, endpointer.wait_for(|set| set.ready().len() == 1)).await.unwrap();
     Balanced::new(endpointer, RoundRobin::new()).wait_for_ready(WaitForReady::FailFast)
 }
 
-fn request(body: Body) -> http::Request<Body> {
+pub(crate) fn request(body: Body) -> http::Request<Body> {
     http::Request::post("/Greet/Morning").body(body).unwrap()
 }
 
-fn answer() -> http::Response<()> {
+pub(crate) fn answer() -> http::Response<()> {
     http::Response::new(())
 }
 
@@ -106,6 +112,42 @@ async fn who_waits_for_a_stream_gets_its_request_back() {
     let unsent = timeout(LONG, waits).await.unwrap().unwrap().unwrap_err();
     assert!(unsent.is_unprocessed(), "{unsent}");
     assert_eq!(unsent.take_request().unwrap().uri(), "/Greet/Morning");
+}
+
+/// Gracefully: the streams that are open end as they would have.
+#[tokio::test]
+async fn who_waits_for_a_stream_gets_its_request_back_from_a_server_that_goes_away() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (go, mut gone) = watch::channel(false);
+    let server = tokio::spawn(async move {
+        let mut builder = h2::server::Builder::new();
+        builder.max_concurrent_streams(2);
+        let socket = listener.accept().await.unwrap().0;
+        let mut connection = builder.handshake::<_, Bytes>(socket).await.unwrap();
+        while let Some(Ok((_, mut respond))) = tokio::select! {
+            came = connection.accept() => came,
+            _ = gone.changed() => {
+                connection.graceful_shutdown();
+                connection.accept().await
+            }
+        } {
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                respond.send_response(answer(), true).unwrap();
+            });
+        }
+    });
+    let balanced = connected(address, ConnectionConfig::default()).await;
+    let mut connection = balanced.pick(&()).unwrap().service;
+    let calls: Vec<_> = (0..5).map(|_| connection.call(request(Body::empty()))).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    go.send(true).unwrap();
+    let answers = timeout(LONG, future::join_all(calls)).await.expect("some call hangs");
+    let (ok, unsent): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!((ok.len(), unsent.len()), (2, 3));
+    assert!(unsent.into_iter().all(|call| call.unwrap_err().take_request().is_some()));
+    timeout(LONG, server).await.expect("the connection is still open").unwrap();
 }
 
 /// What is not sent is not read from the caller either.
