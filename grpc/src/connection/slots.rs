@@ -1,7 +1,7 @@
 //! What the streams of one connection share: how many there may be, and how the connection ended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Semaphore, TryAcquireError};
 
@@ -16,6 +16,8 @@ const MOST: usize = 1 << 24;
 /// ends; what h2 has taken is gone with it.
 pub(super) struct Slots {
     free: Semaphore,
+    /// So many of those taken are not given back: the server takes fewer now.
+    owed: AtomicUsize,
     /// Where somebody wants to know what has come in and when.
     pub(super) reads: Option<Reads>,
     timed_out: AtomicBool,
@@ -32,7 +34,8 @@ pub(super) struct Slot {
 
 impl Slots {
     pub(super) fn new(reads: Option<Reads>) -> Self {
-        Self { free: Semaphore::new(0), reads, timed_out: AtomicBool::new(false) }
+        let (owed, timed_out) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { free: Semaphore::new(0), owed, reads, timed_out }
     }
 
     /// A slot if one is free now.
@@ -54,6 +57,19 @@ impl Slots {
         // The slot gives it back.
         permit.forget();
         Slot { slots: self.clone() }
+    }
+
+    /// Pays so much of what is owed, and says how much of it was not.
+    fn pay(&self, slots: usize) -> usize {
+        let mut left = slots;
+        let pay = |owed: usize| {
+            left = slots.saturating_sub(owed);
+            (owed > 0).then(|| owed.saturating_sub(slots))
+        };
+        match self.owed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay) {
+            Ok(_) => left,
+            Err(_) => slots,
+        }
     }
 
     /// Who waits now gets its request back.
@@ -79,7 +95,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.free.add_permits(1);
+        if self.slots.pay(1) == 1 {
+            self.slots.free.add_permits(1);
+        }
     }
 }
 
@@ -90,20 +108,24 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// Follows the server's SETTINGS. Where it takes back more than is free, the rest is taken as streams end.
+    /// Follows the server's SETTINGS. Where it takes back more than is free, the rest is taken as streams end,
+    /// whoever waits for one of them.
     pub(super) fn follow(&mut self, slots: &Slots, limit: usize) {
         let limit = limit.min(MOST);
         if limit > self.given {
-            slots.free.add_permits(limit - self.given);
-            self.given = limit;
+            slots.free.add_permits(slots.pay(limit - self.given));
         } else if limit < self.given {
-            self.given -= slots.free.forget_permits(self.given - limit);
+            // In this order: no stream that ends meanwhile makes room for another.
+            slots.owed.fetch_add(self.given - limit, Ordering::Relaxed);
+            let taken = slots.free.forget_permits(self.given - limit);
+            slots.free.add_permits(slots.pay(taken));
         }
+        self.given = limit;
     }
 
-    /// Whether any stream is open.
+    /// Whether no stream is open.
     pub(super) fn is_idle(&self, slots: &Slots) -> bool {
-        slots.free.available_permits() >= self.given
+        slots.free.available_permits() >= self.given && slots.owed.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -130,6 +152,31 @@ mod tests {
         assert!(one.is_some() && slots.try_take().unwrap().is_none());
         limit.follow(&slots, usize::MAX);
         assert!(slots.try_take().unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_lower_limit_is_reached_though_somebody_waits() {
+        let slots = Arc::new(Slots::new(None));
+        let mut limit = Limit::default();
+        limit.follow(&slots, 3);
+        let mut taken: Vec<_> = (0..3).map(|_| slots.try_take().unwrap().unwrap()).collect();
+        let waiting = tokio::spawn(slots.clone().take());
+        tokio::task::yield_now().await;
+        limit.follow(&slots, 1);
+        for _ in 0..2 {
+            taken.pop();
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished() && !limit.is_idle(&slots));
+        }
+        taken.pop();
+        let last = waiting.await.unwrap().unwrap();
+        // What is owed is forgotten where the limit is raised again.
+        limit.follow(&slots, 0);
+        limit.follow(&slots, 2);
+        let other = slots.try_take().unwrap();
+        assert!(other.is_some() && slots.try_take().unwrap().is_none());
+        drop((last, other));
+        assert!(limit.is_idle(&slots) && slots.free.available_permits() == 2);
     }
 
     #[tokio::test]
