@@ -92,8 +92,7 @@ impl Pinger {
             && self.sent.is_none()
             && window.wants_ping(reads, now)
         {
-            reads.bytes.store(0, Ordering::Relaxed);
-            self.send(now);
+            self.send(now, reads);
         }
         let waits = self.sent;
         let Some(keep_alive) = &mut self.keep_alive else { return Poll::Pending };
@@ -101,13 +100,15 @@ impl Pinger {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) if waits.is_some() => Poll::Ready(Pong::TimedOut),
             // Once more, for the timer of its answer.
-            Poll::Ready(()) if self.send(now) => self.poll(cx, reads, idle),
+            Poll::Ready(()) if self.send(now, reads) => self.poll(cx, reads, idle),
             Poll::Ready(()) => Poll::Pending,
         }
     }
 
-    /// Refused only while another one is under way, or when the connection is over.
-    fn send(&mut self, now: Instant) -> bool {
+    /// Refused only while another one is under way, or when the connection is over. Whatever it is for, a
+    /// measurement begins with it.
+    fn send(&mut self, now: Instant, reads: &Reads) -> bool {
+        reads.bytes.store(0, Ordering::Relaxed);
         let sent = self.pings.send_ping(Ping::opaque()).is_ok();
         self.sent = sent.then_some(now);
         sent
@@ -233,5 +234,30 @@ mod tests {
         assert_eq!(window.measured(usize::MAX, rtt, now), Some(WIDEST));
         let reads = Reads { origin: now, last: AtomicU64::new(0), bytes: AtomicUsize::new(1) };
         assert!(!window.wants_ping(&reads, now + Duration::from_secs(60)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_that_keeps_alive_measures_what_comes_in_after_it() {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let server = async {
+            let mut server = h2::server::handshake(far).await.unwrap();
+            while server.accept().await.is_some() {}
+        };
+        tokio::spawn(server);
+        let (_requests, mut connection) = h2::client::handshake(near).await.unwrap();
+        let pings = connection.ping_pong().unwrap();
+        tokio::spawn(connection);
+        let config = ConnectionConfig::default()
+            .with_http2_adaptive_window(true)
+            .with_http2_keep_alive_interval(Duration::from_secs(1))
+            .with_keep_alive_while_idle(true);
+        let reads = Reads::for_config(&config).unwrap();
+        let mut pinger = Pinger::new(pings, &config);
+        let window = pinger.window.as_mut().unwrap();
+        window.until = Some(Instant::now() + Duration::from_secs(10));
+        reads.note(10 << 20);
+        let widened = std::future::poll_fn(|cx| pinger.poll(cx, &reads, true));
+        assert!(tokio::time::timeout(Duration::from_secs(3), widened).await.is_err());
+        assert!(pinger.window.unwrap().rtt > 0.0, "nothing was measured");
     }
 }
