@@ -69,11 +69,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     /// An error if the server does not answer.
-    fn poll_pings(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
+    fn poll_pings(&mut self, cx: &mut Context<'_>, idle: bool) -> Result<(), Lost> {
         let (Some(pinger), Some(reads)) = (&mut self.pinger, &self.slots.reads) else {
             return Ok(());
         };
-        let idle = self.limit.is_idle(&self.slots);
         while let Poll::Ready(pong) = pinger.poll(cx, reads, idle) {
             match pong {
                 Pong::TimedOut => return Err(Lost::TimedOut),
@@ -85,6 +84,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             }
         }
         Ok(())
+    }
+
+    /// Whether no pings are due for want of streams.
+    fn is_idle(&self) -> bool {
+        self.pinger.is_some() && self.limit.is_idle(&self.slots)
     }
 
     /// What h2 knows now of how many streams there may be.
@@ -107,7 +111,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
             // h2 ends the connection with its last stream once nobody holds a handle.
             this.requests = None;
         }
-        if let Err(lost) = this.poll_pings(cx) {
+        let idle = this.is_idle();
+        if let Err(lost) = this.poll_pings(cx, idle) {
             this.slots.set_timed_out();
             this.close(Err(lost));
             return Poll::Ready(());
@@ -116,6 +121,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
         match polled {
             Poll::Pending => {
                 this.poll_requests(cx);
+                if idle && !this.is_idle() {
+                    // Opened since it was asked: h2 has sent it along and wakes nobody for it, but its pings
+                    // are not on their way yet.
+                    cx.waker().wake_by_ref();
+                }
                 Poll::Pending
             }
             Poll::Ready(ended) => {
@@ -158,5 +168,81 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncWriteExt, DuplexStream, ReadBuf};
+
+    use super::*;
+
+    /// Does something while the connection is in the middle of being polled.
+    struct Hooked<F> {
+        inner: DuplexStream,
+        hook: F,
+    }
+
+    impl<F: FnMut() + Unpin> AsyncRead for Hooked<F> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            (self.hook)();
+            Pin::new(&mut self.inner).poll_read(cx, buffer)
+        }
+    }
+
+    impl<F: Unpin> AsyncWrite for Hooked<F> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.inner).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_shutdown(cx)
+        }
+    }
+
+    fn open(sender: &Sender) -> impl Sized + use<> {
+        let request = http::Request::get("http://a.test/").body(()).unwrap();
+        let slot = sender.slots.try_take().unwrap().unwrap();
+        (sender.requests.clone().send_request(request, true).unwrap(), slot)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_opened_while_the_connection_is_polled_has_its_pings() {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let (armed, hook) = std::sync::mpsc::channel::<Arc<Sender>>();
+        let mut opened = Vec::new();
+        let hook = move || opened.extend(hook.try_iter().map(|sender| open(&sender)));
+        let near = Hooked { inner: near, hook };
+        let (requests, connection) = h2::client::handshake(near).await.unwrap();
+        let config = ConnectionConfig::default()
+            .with_http2_keep_alive_interval(Duration::from_secs(1))
+            .with_keep_alive_timeout(Duration::from_secs(1));
+        let (mut driver, sender, _closing) = Driver::new(requests, connection, &config);
+        let sender = Arc::new(sender);
+        // SETTINGS, and never a word again.
+        far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let over = tokio::time::timeout(Duration::from_secs(10), &mut driver).await;
+        assert!(over.is_err(), "pings without a stream");
+        // This one takes the waker, which is what has the connection polled.
+        drop(open(&sender));
+        tokio::task::yield_now().await;
+        armed.send(sender.clone()).unwrap();
+        let over = tokio::time::timeout(Duration::from_secs(10), &mut driver).await;
+        assert!(over.is_ok() && sender.slots.is_timed_out(), "no pings");
     }
 }
