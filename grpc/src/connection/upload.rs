@@ -20,20 +20,22 @@ pub(super) struct Upload {
 /// Sends what is there of the body. What is whole is gone with that; the rest of any other is sent by a task,
 /// for as long as somebody holds the [`Upload`].
 pub(super) fn start(body: Body, stream: SendStream<Bytes>, runtime: &Handle) -> Option<Upload> {
-    let mut pipe = Pipe { body, stream, next: None, waits: None };
+    let mut pipe = Pipe { body, stream, next: None, waits: None, over: false };
     // Whoever polls next does so with a waker.
     let mut cx = Context::from_waker(Waker::noop());
-    if pipe.start(&mut cx).is_ready() {
+    pipe.over = pipe.start(&mut cx).is_ready();
+    if pipe.over {
         return None;
     }
     let (held, mut dropped) = oneshot::channel::<Infallible>();
     runtime.spawn(async move {
         poll_fn(|cx| {
             if Pin::new(&mut dropped).poll(cx).is_ready() {
-                pipe.stream.send_reset(Reason::CANCEL);
                 return Poll::Ready(());
             }
-            pipe.poll(cx)
+            let polled = pipe.poll(cx);
+            pipe.over = polled.is_ready();
+            polled
         })
         .await;
     });
@@ -47,6 +49,18 @@ struct Pipe {
     next: Option<Frame<Bytes>>,
     /// Until there is room for it.
     waits: Option<Bytes>,
+    /// The stream has ended, or has been told why it does not.
+    over: bool,
+}
+
+/// Where nobody reads on: because the call is over, or because the body has panicked, of which the response
+/// would never hear.
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        if !self.over {
+            self.reset(Reason::CANCEL);
+        }
+    }
 }
 
 impl Pipe {
@@ -86,7 +100,7 @@ impl Pipe {
             if let Some(data) = self.waits.take()
                 && self.stream.send_data(data, false).is_err()
             {
-                return Poll::Ready(());
+                return self.fail();
             }
             let frame = match self.next.take() {
                 Some(frame) => frame,
@@ -126,25 +140,36 @@ impl Pipe {
         Poll::Ready(true)
     }
 
-    // What h2 refuses below is a stream that is over, and the response says why.
-
     fn end(&mut self, data: Bytes) -> Poll<()> {
-        let _ = self.stream.send_data(data, true);
-        Poll::Ready(())
+        match self.stream.send_data(data, true) {
+            Ok(()) => Poll::Ready(()),
+            Err(_) => self.fail(),
+        }
     }
 
     fn trailers(&mut self, frame: Frame<Bytes>) -> Poll<()> {
-        let _ = match frame.into_trailers() {
+        let sent = match frame.into_trailers() {
             Ok(trailers) => self.stream.send_trailers(trailers),
             Err(_) => self.stream.send_data(Bytes::new(), true),
         };
+        match sent {
+            Ok(()) => Poll::Ready(()),
+            Err(_) => self.fail(),
+        }
+    }
+
+    /// The caller's body has failed or is one that h2 refuses, so the call cannot go on.
+    fn fail(&mut self) -> Poll<()> {
+        self.reset(Reason::INTERNAL_ERROR);
         Poll::Ready(())
     }
 
-    /// The caller's body has failed, so the call cannot go on.
-    fn fail(&mut self) -> Poll<()> {
-        self.stream.send_reset(Reason::INTERNAL_ERROR);
-        Poll::Ready(())
+    /// Not if the stream is over: it has ended with something else, and the response says with what.
+    fn reset(&mut self, reason: Reason) {
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.stream.poll_reset(&mut cx).is_pending() {
+            self.stream.send_reset(reason);
+        }
     }
 }
 

@@ -30,3 +30,4 @@ mod support;
 mod tls;
 mod tonic_endpoint;
 mod tonic_faults;
+mod uploads;
