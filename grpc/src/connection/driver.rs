@@ -10,12 +10,14 @@ use h2::client::{Connection, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::{Sleep, sleep};
 
 use super::ConnectionConfig;
 use super::error::Lost;
 use super::link::Sender;
 use super::ping::{Pinger, Pong, Reads};
 use super::slots::{Limit, Slots};
+use super::withdrawn::PAUSE;
 
 /// Reads and writes for all streams of a connection, until the last one has ended after nobody can open
 /// another: because the server goes away, or because all [`Sender`]s were dropped. Dropped, it closes the
@@ -29,6 +31,8 @@ pub(super) struct Driver<T> {
     slots: Arc<Slots>,
     limit: Limit,
     pinger: Option<Pinger>,
+    /// While there are streams to be reset.
+    release: Option<Pin<Box<Sleep>>>,
     closing: Option<oneshot::Sender<Result<(), Lost>>>,
 }
 
@@ -54,6 +58,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             slots,
             limit: Limit::default(),
             pinger,
+            release: None,
             closing: Some(closing),
         };
         (driver, sender, closed)
@@ -86,6 +91,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
+    /// Resets the streams that were given up, in its own time.
+    fn poll_withdrawn(&mut self, cx: &mut Context<'_>) {
+        while self.slots.withdrawn.begin_poll(cx) {
+            let release = self.release.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
+            if release.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.release = None;
+            self.slots.withdrawn.release();
+        }
+    }
+
     /// Whether no pings are due for want of streams.
     fn is_idle(&self) -> bool {
         self.pinger.is_some() && self.limit.is_idle(&self.slots)
@@ -111,6 +128,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
             // h2 ends the connection with its last stream once nobody holds a handle.
             this.requests = None;
         }
+        this.poll_withdrawn(cx);
         let idle = this.is_idle();
         if let Err(lost) = this.poll_pings(cx, idle) {
             this.slots.set_timed_out();
@@ -140,6 +158,7 @@ impl<T> Drop for Driver<T> {
     fn drop(&mut self) {
         // Also where it is cut off.
         self.slots.close();
+        self.slots.withdrawn.end();
     }
 }
 

@@ -17,6 +17,7 @@ mod preface;
 mod slots;
 mod stream;
 mod upload;
+mod withdrawn;
 
 use std::convert::Infallible;
 use std::fmt;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::{Semaphore, TryAcquireError};
 
 use super::ping::Reads;
+use super::withdrawn::Withdrawn;
 
 /// More streams than any connection has, and no more than a semaphore takes.
 const MOST: usize = 1 << 24;
@@ -21,6 +22,7 @@ pub(super) struct Slots {
     /// Where somebody wants to know what has come in and when.
     pub(super) reads: Option<Reads>,
     timed_out: AtomicBool,
+    pub(super) withdrawn: Withdrawn,
 }
 
 /// The connection takes no more requests.
@@ -35,7 +37,7 @@ pub(super) struct Slot {
 impl Slots {
     pub(super) fn new(reads: Option<Reads>) -> Self {
         let (owed, timed_out) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { free: Semaphore::new(0), owed, reads, timed_out }
+        Self { free: Semaphore::new(0), owed, reads, timed_out, withdrawn: Withdrawn::new() }
     }
 
     /// A slot if one is free now.
@@ -88,7 +90,7 @@ impl Slots {
 }
 
 impl Slot {
-    pub(super) fn slots(&self) -> &Slots {
+    pub(super) fn slots(&self) -> &Arc<Slots> {
         &self.slots
     }
 }

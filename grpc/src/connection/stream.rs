@@ -44,12 +44,14 @@ struct Waiting {
 }
 
 /// A stream that is open, and what lives as long.
-struct Stream {
+pub(super) struct Stream {
     response: h2::client::ResponseFuture,
     upload: Option<Upload>,
     slot: Slot,
     /// The request's, whose memory the response's can have.
     extensions: Extensions,
+    /// How often the connection had been polled.
+    opened: u64,
 }
 
 impl ResponseFuture {
@@ -99,7 +101,8 @@ impl State {
                     true => None,
                     false => upload::start(body, stream, &inner.runtime),
                 };
-                Self::Open(Some(Stream { response, upload, slot, extensions }))
+                let opened = slot.slots().withdrawn.polls();
+                Self::Open(Some(Stream { response, upload, slot, extensions, opened }))
             }
             // It has ended since it was asked.
             Err(error) if error.is_io() || error.is_go_away() => {
@@ -153,6 +156,19 @@ impl Future for ResponseFuture {
             }
             Err(error) => Err(ConnectionError::failed(instance, Lost::stream(error, slot.slots()))),
         })
+    }
+}
+
+impl Drop for ResponseFuture {
+    fn drop(&mut self) {
+        if let State::Open(stream) = &mut self.state
+            && let Some(stream) = stream.take()
+        {
+            let slots = stream.slot.slots().clone();
+            if slots.withdrawn.is_unsent(stream.opened) {
+                slots.withdrawn.keep(stream);
+            }
+        }
     }
 }
 

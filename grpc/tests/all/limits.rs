@@ -154,3 +154,21 @@ async fn the_windows_come_back_though_bodies_are_dropped() {
     let all = timeout(LONG, response.into_body().collect()).await.expect("no window is left");
     assert_eq!(all.unwrap().to_bytes().len(), BODY);
 }
+
+/// Heads with a reset right behind them are what an attack looks like: h2's server ends the connection at twenty.
+#[tokio::test]
+async fn calls_given_up_before_they_are_sent_do_not_cost_the_others_their_connection() {
+    let (address, _server) = serve(h2::server::Builder::new(), |_, mut respond| async move {
+        let _ = respond.send_response(answer(), true);
+    })
+    .await;
+    let mut balanced = connected(address, ConnectionConfig::default()).await;
+    let mut picked = balanced.pick(&()).unwrap();
+    for round in 0..3 {
+        drop((0..100).map(|_| picked.service.call(request(Body::empty()))).collect::<Vec<_>>());
+        let others = (0..50).map(|_| balanced.call(request(Body::empty())));
+        for answer in timeout(LONG, future::join_all(others)).await.unwrap() {
+            assert!(answer.is_ok(), "round {round}: {answer:?}");
+        }
+    }
+}
