@@ -1,6 +1,6 @@
 //! What is known of an endpoint.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,31 +64,33 @@ pub(crate) enum Checked {
 /// What is known of an endpoint, keyed by the instance's id: it survives every change of weight
 /// and metadata.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct EndpointState {
+    // First, and so in the line of the count of those who hold it, which each call touches.
     pulse: Pulse,
     around: Arc<Surroundings>,
     instance: InstanceId,
-    connectivity: AtomicU8,
-    checked: AtomicU8,
     pub(crate) outcomes: Outcomes,
     /// Nanoseconds from `created` to when it last began to take calls.
     available_since: AtomicU64,
+    /// How often its connection was lost.
+    losses: AtomicU64,
     last_error: Mutex<Option<Error>>,
     /// Why the checks call it unhealthy.
     health_error: Mutex<Option<Error>>,
-    /// How often its connection was lost.
-    losses: AtomicU64,
     /// Wakes who checks through the connection, and who waits for the removal.
     moved: Notify,
+    connectivity: AtomicU8,
+    checked: AtomicU8,
     removed: AtomicBool,
 }
 
-/// All that a pick asks of an endpoint that it may not choose. In one cache line, for in a large
-/// fleet a pick costs what it reads from memory.
+/// All that a pick asks of an endpoint that it may not choose. Close together, for in a large fleet a pick costs
+/// what it reads from memory; but not aligned to a cache line, which would cost more memory than all that
+/// is in here.
 #[derive(Debug)]
-#[repr(align(64))]
 struct Pulse {
-    in_flight: AtomicUsize,
+    in_flight: AtomicU32,
     latency: PeakEwma,
     /// Times are kept as distances from here.
     created: Instant,
@@ -99,7 +101,7 @@ struct Pulse {
 impl EndpointState {
     pub(crate) fn new(around: Arc<Surroundings>, instance: &Instance) -> Self {
         let pulse = Pulse {
-            in_flight: AtomicUsize::new(0),
+            in_flight: AtomicU32::new(0),
             latency: PeakEwma::default(),
             created: Instant::now(),
             decay_seconds: around.feedback.decay_seconds(),
@@ -320,7 +322,7 @@ impl EndpointState {
 
     #[inline]
     pub(super) fn in_flight(&self) -> usize {
-        self.pulse.in_flight.load(Ordering::Relaxed)
+        self.pulse.in_flight.load(Ordering::Relaxed) as usize
     }
 
     /// In seconds.

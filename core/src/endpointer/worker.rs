@@ -248,6 +248,7 @@ where
                 self.invalidated = None;
             }
         }
+        let before = self.slots.len();
         // Both are sorted by id, and mostly hold the same allocations.
         let seen = std::mem::replace(&mut self.seen, snapshot.instances.clone());
         let mut seen = seen.iter().peekable();
@@ -267,6 +268,10 @@ where
             }
         }
         seen.for_each(|gone| self.remove(gone.id()));
+        if self.slots.len() > 2 * before {
+            // Filled in order, one by one, its nodes are half empty; made as a whole, they are full.
+            self.slots = std::mem::take(&mut self.slots).into_iter().collect();
+        }
         // Tickets of what is gone are thrown away when their turn comes, or when they are many.
         if self.queue.len() > 2 * self.slots.len() {
             let slots = &self.slots;

@@ -9,6 +9,7 @@
 
 mod config;
 mod driver;
+mod keys;
 #[cfg(test)]
 mod model;
 mod table;

@@ -1,10 +1,12 @@
 //! What the registry said, key by key, and which instances that makes.
 
+use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::keys::Keys;
 use crate::edits::{self, Edit};
 use crate::empty_set::{Hold, is_bulk_drop};
 use crate::{EmptySetPolicy, Entry, Error, Instance, InstanceId, KeyChange};
@@ -17,8 +19,8 @@ use crate::{EmptySetPolicy, Entry, Error, Instance, InstanceId, KeyChange};
 #[derive(Debug, Default)]
 pub(super) struct Table {
     rows: HashMap<Arc<str>, Row>,
-    /// The keys under which each instance stands; nearly always one.
-    keys_of: HashMap<InstanceId, Vec<Arc<str>>>,
+    /// The keys under which each instance stands.
+    keys_of: HashMap<InstanceId, Keys>,
     /// Instances that may differ from the last rendered set.
     touched: BTreeSet<InstanceId>,
     unreadable: usize,
@@ -201,13 +203,19 @@ impl Table {
         let mut next = self.rendered.take_spare(previous).unwrap_or_else(|| previous.to_vec());
         update(&mut next, &updates);
         let next = Arc::new(next);
-        self.rendered = Rendered { before: Some(previous.clone()), last: next.clone(), updates };
+        self.rendered = if updates.len() < next.len() / 2 {
+            Rendered { before: Some(previous.clone()), last: next.clone(), updates }
+        } else {
+            // Nearly all of it: a copy will cost less than what would have to be kept.
+            Rendered { before: None, last: next.clone(), updates: Vec::new() }
+        };
         Some((next, difference))
     }
 
     /// Of several keys with one instance: a live one before a held one, then the smaller key.
     fn winner(&self, id: &InstanceId) -> Option<Arc<Instance>> {
-        let rows = self.keys_of.get(id)?.iter().filter_map(|key| Some((key, self.rows.get(key)?)));
+        let keys = self.keys_of.get(id)?.as_slice();
+        let rows = keys.iter().filter_map(|key| Some((key, self.rows.get(key)?)));
         let best = rows.min_by_key(|(key, row)| (row.hold.is_some(), *key))?;
         best.1.instance.clone()
     }
@@ -249,10 +257,10 @@ impl Table {
                 if let Some(old) = old {
                     self.unlink(old.id(), key);
                 }
-                self.keys_of
-                    .entry(id.clone())
-                    .or_insert_with(|| Vec::with_capacity(1))
-                    .push(key.clone());
+                match self.keys_of.entry(id.clone()) {
+                    Place::Occupied(mut keys) => keys.get_mut().push(key.clone()),
+                    Place::Vacant(none) => drop(none.insert(Keys::One(key.clone()))),
+                }
                 self.touched.insert(id);
             }
         }
@@ -279,11 +287,8 @@ impl Table {
     }
 
     fn unlink(&mut self, id: &InstanceId, key: &Arc<str>) {
-        if let Some(keys) = self.keys_of.get_mut(id) {
-            keys.retain(|other| other != key);
-            if keys.is_empty() {
-                self.keys_of.remove(id);
-            }
+        if self.keys_of.get_mut(id).is_some_and(|keys| keys.remove(key)) {
+            self.keys_of.remove(id);
         }
         self.touched.insert(id.clone());
     }
