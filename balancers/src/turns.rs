@@ -1,116 +1,132 @@
 //! Whose turn it is: a count that many threads draw from.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 /// So many turns does a thread take at once that meets another one at the count.
-const LEASE: u64 = 32;
+const LEASE: u64 = 64;
 
 /// One count for all threads.
 ///
 /// While no two threads draw at the very same moment, each draws the next turn, whoever draws. Where two do,
 /// they would spend their time on handing the count's cache line to each other, and which of them is first means
 /// nothing anyway: so who finds the count changed under its hands takes a lease, some turns in a row, and
-/// draws from that until it is used up. Every turn is drawn once; those of a lease late, if its thread pauses.
+/// draws from that alone; and again, until nobody else has drawn meanwhile. Every turn is drawn once; those of a
+/// lease late, if its thread pauses, or by the next thread if it ends.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    next: Padded,
-    /// A power of two of them; made when they are first needed.
-    leases: OnceLock<Box<[Padded]>>,
+    next: Padded<AtomicU64>,
+    /// By the threads' numbers; made when they are first needed.
+    leases: OnceLock<Box<[Padded<Lease>]>>,
 }
 
 /// Two lines: processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Padded(AtomicU64);
+struct Padded<T>(T);
 
+/// Written by one thread only, so it needs no more than loads and stores.
+#[derive(Debug, Default)]
+struct Lease {
+    next: AtomicU64,
+    left: AtomicU64,
+}
+
+// Relaxed throughout: a turn orders nothing else.
 impl Turns {
     /// Counts from 0. Wrapping around jumps once in centuries.
-    // Relaxed throughout: a turn orders nothing else.
     pub(crate) fn next(&self) -> u64 {
-        if let Some(leases) = self.leases.get()
-            && let Some(turn) = Lease::of(leases).draw()
-        {
-            return turn;
+        let Some(leases) = self.leases.get() else {
+            return self.draw().unwrap_or_else(|| self.contended());
+        };
+        let Some(lease) = Lease::own(leases) else {
+            return self.next.0.fetch_add(1, Ordering::Relaxed);
+        };
+        let (next, left) = (lease.next.load(Ordering::Relaxed), lease.left.load(Ordering::Relaxed));
+        if left > 0 {
+            lease.set(next.wrapping_add(1), left - 1);
+            return next;
         }
+        // Nothing has been drawn by a thread whose next turn is 0.
+        if next != 0 && self.next.0.load(Ordering::Relaxed) != next {
+            // Others draw as well.
+            return self.renew(lease);
+        }
+        match self.draw() {
+            Some(turn) => {
+                lease.set(turn.wrapping_add(1), 0);
+                turn
+            }
+            None => self.renew(lease),
+        }
+    }
+
+    /// Nothing if another thread does so at the same moment.
+    fn draw(&self) -> Option<u64> {
         let turn = self.next.0.load(Ordering::Relaxed);
-        let drawn = self.next.0.compare_exchange(
-            turn,
-            turn.wrapping_add(1),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
-        drawn.unwrap_or_else(|_| self.contended())
+        let on = turn.wrapping_add(1);
+        let drawn = self.next.0.compare_exchange(turn, on, Ordering::Relaxed, Ordering::Relaxed);
+        drawn.ok()
     }
 
     #[cold]
     fn contended(&self) -> u64 {
-        let lease = Lease::of(self.leases.get_or_init(leases));
-        let take = if lease.reserve() { LEASE } else { 1 };
-        let first = self.next.0.fetch_add(take, Ordering::Relaxed);
-        if take > 1 {
-            lease.fill(first.wrapping_add(1));
+        match Lease::own(self.leases.get_or_init(leases)) {
+            Some(lease) => self.renew(lease),
+            None => self.next.0.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    fn renew(&self, lease: &Lease) -> u64 {
+        let first = self.next.0.fetch_add(LEASE, Ordering::Relaxed);
+        lease.set(first.wrapping_add(1), LEASE - 1);
         first
     }
 }
 
-fn leases() -> Box<[Padded]> {
+fn leases() -> Box<[Padded<Lease>]> {
     let threads = thread::available_parallelism().map_or(8, usize::from);
-    let count = threads.saturating_mul(2).clamp(4, 256).next_power_of_two();
-    (0..count).map(|_| Padded::default()).collect()
+    (0..threads.saturating_mul(4).clamp(16, 1024)).map(|_| Padded::default()).collect()
 }
 
-/// What a thread has left of its lease; in the low bits how many turns, above them the next one. More threads
-/// than there are leases share them.
-struct Lease<'a>(&'a AtomicU64);
-
-/// LEASE fits in.
-const BITS: u32 = 6;
-const LEFT: u64 = (1 << BITS) - 1;
-
-/// Nothing left, and somebody about to fill it.
-const RESERVED: u64 = u64::MAX << BITS;
-
-impl<'a> Lease<'a> {
-    fn of(leases: &'a [Padded]) -> Self {
-        Self(&leases[thread_number() & (leases.len() - 1)].0)
+impl Lease {
+    /// This thread's, unless there are too many threads.
+    fn own(leases: &[Padded<Self>]) -> Option<&Self> {
+        // A thread whose locals are gone already has none.
+        let number = NUMBER.try_with(|number| number.0).ok()?;
+        leases.get(number).map(|lease| &lease.0)
     }
 
-    /// Nothing if there is nothing, or another thread was quicker.
-    fn draw(&self) -> Option<u64> {
-        let lease = self.0.load(Ordering::Relaxed);
-        if lease & LEFT == 0 {
-            return None;
-        }
-        // One turn on, one less left.
-        let rest = lease.wrapping_add(LEFT);
-        let drawn = self.0.compare_exchange(lease, rest, Ordering::Relaxed, Ordering::Relaxed);
-        drawn.is_ok().then_some(lease >> BITS)
-    }
-
-    /// Whether this thread, and no other, may fill it.
-    fn reserve(&self) -> bool {
-        let lease = self.0.load(Ordering::Relaxed);
-        let is_empty = lease & LEFT == 0 && lease != RESERVED;
-        let reserve =
-            || self.0.compare_exchange(lease, RESERVED, Ordering::Relaxed, Ordering::Relaxed);
-        is_empty && reserve().is_ok()
-    }
-
-    /// With what is left after the first turn, which is drawn already.
-    fn fill(&self, next: u64) {
-        self.0.store(next << BITS | (LEASE - 1), Ordering::Relaxed);
+    fn set(&self, next: u64, left: u64) {
+        self.next.store(next, Ordering::Relaxed);
+        self.left.store(left, Ordering::Relaxed);
     }
 }
 
-/// Threads are numbered as they first ask, so that a runtime's workers get different leases.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed));
-    // A thread whose locals are gone already may share the first one's.
-    NUMBER.try_with(|number| *number).unwrap_or(0)
+thread_local!(static NUMBER: Number = Number::new());
+
+/// A thread's, as long as it lives; then it is another one's, which takes its leases over.
+struct Number(usize);
+
+/// Those of threads that have ended, and how many there are in all.
+static FREE: Mutex<(Vec<usize>, usize)> = Mutex::new((Vec::new(), 0));
+
+impl Number {
+    fn new() -> Self {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ended, count) = &mut *free;
+        Self(ended.pop().unwrap_or_else(|| {
+            *count += 1;
+            *count - 1
+        }))
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).0.push(self.0);
+    }
 }
 
 #[cfg(test)]
@@ -128,32 +144,44 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_used_up_before_the_next_turn_is_drawn() {
+    fn a_lease_is_used_up_and_renewed_while_others_draw() {
         let turns = Turns::default();
-        let first = turns.contended();
-        let rest: Vec<_> = (1..LEASE).map(|_| turns.next()).collect();
-        assert_eq!((first, rest), (0, (1..LEASE).collect()));
-        assert_eq!(turns.next(), LEASE);
-        // Another thread's is its own.
-        turns.contended();
+        let some = |count: u64| (0..count).map(|_| turns.next()).collect::<Vec<_>>();
+        assert_eq!(turns.contended(), 0);
+        assert_eq!(some(LEASE - 1), (1..LEASE).collect::<Vec<_>>());
+        // Nobody else has drawn: turn by turn again.
+        assert_eq!(some(2), [LEASE, LEASE + 1]);
         let other = thread::scope(|scope| scope.spawn(|| turns.next()).join().unwrap());
-        assert_eq!(other, 2 * LEASE + 1);
+        assert_eq!(other, LEASE + 2);
+        // Somebody has: a lease.
+        assert_eq!(turns.next(), LEASE + 3);
+        assert_eq!(turns.next(), LEASE + 4);
+        assert_eq!(turns.next.0.load(Ordering::Relaxed), 2 * LEASE + 3);
+    }
+
+    #[test]
+    fn a_thread_takes_over_the_number_of_one_that_has_ended() {
+        let number = || NUMBER.with(|number| number.0);
+        let numbers: Vec<_> =
+            (0..1000).map(|_| thread::scope(|s| s.spawn(number).join().unwrap())).collect();
+        // Other tests have threads too.
+        assert!(numbers.iter().all(|number| *number < 200), "{numbers:?}");
     }
 
     /// No turn is drawn twice, and none is lost but those that are still to be drawn from a lease.
     #[test]
     fn every_turn_is_drawn_once() {
-        const THREADS: usize = 16;
-        const DRAWS: usize = 50_000;
+        const THREADS: usize = 32;
+        const DRAWS: usize = 20_000;
         let turns = Turns::default();
         let mut seen = thread::scope(|scope| {
             let drawing = [(); THREADS]
                 .map(|()| scope.spawn(|| (0..DRAWS).map(|_| turns.next()).collect::<Vec<_>>()));
             drawing.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
-        for lease in turns.leases.get().iter().flat_map(|leases| leases.iter()) {
-            let lease = Lease(&lease.0);
-            seen.extend(std::iter::from_fn(|| lease.draw()));
+        for Padded(lease) in turns.leases.get().iter().flat_map(|leases| leases.iter()) {
+            let next = lease.next.load(Ordering::Relaxed);
+            seen.extend(next..next + lease.left.load(Ordering::Relaxed));
         }
         let drawn = turns.next.0.load(Ordering::Relaxed);
         seen.sort_unstable();

@@ -60,11 +60,14 @@ impl Floor {
         let mut cache = Cache::new(&self.list);
         let mut turn = 0_usize;
         Box::new(move |times| {
+            // On the stack, for what two threads' closures hold may lie in one cache line.
+            let mut own = turn;
             for _ in 0..times {
                 let list: &Arc<Vec<_>> = cache.load();
-                turn = black_box(turn.wrapping_add(1));
-                black_box(&list[turn % list.len()]);
+                own = black_box(own.wrapping_add(1));
+                black_box(&list[own % list.len()]);
             }
+            turn = own;
         })
     }
 
