@@ -1,5 +1,7 @@
 //! Consul.
 
+use std::time::Duration;
+
 use fleetward::RegistryHandle;
 use fleetward_testkit::servers::{Consul, Server};
 
@@ -21,7 +23,7 @@ pub(crate) async fn measure(
     };
     let config = fleetward::consul::ConsulConfig::new([consul.endpoint()]);
     let registry = RegistryHandle::new(fleetward::consul::ConsulRegistry::connect(config).await?);
-    let rounds = if effort.brief { 2 } else { 100 };
+    let rounds = if effort.brief { 2 } else { 60 };
     let mut writes = Registers(&consul);
     let found = latency::measure(registry.service("pick")?, &mut writes, rounds).await?;
     let name = version::of(Server::Consul).unwrap_or_else(|| "Consul".to_owned());
@@ -53,5 +55,10 @@ impl Writes for Registers<'_> {
     async fn delete(&mut self) -> Result<()> {
         self.0.put("/v1/agent/service/deregister/one", "").await;
         Ok(())
+    }
+
+    /// Longer than it takes until Consul may be asked twice again without a pause.
+    fn quiet(&self) -> Duration {
+        Duration::from_millis(400)
     }
 }

@@ -1,5 +1,7 @@
 //! etcd.
 
+use std::time::Duration;
+
 use fleetward::{Instance, RegistryHandle};
 use fleetward_testkit::servers::{Etcd, Server};
 
@@ -66,5 +68,10 @@ impl Writes for Puts {
     async fn delete(&mut self) -> Result<()> {
         self.0.delete(KEY, None).await?;
         Ok(())
+    }
+
+    /// Longer than the reflector keeps snapshots apart.
+    fn quiet(&self) -> Duration {
+        Duration::from_millis(60)
     }
 }

@@ -15,6 +15,9 @@ use crate::{Error, Result};
 pub(crate) trait Writes {
     async fn write(&mut self) -> Result<()>;
     async fn delete(&mut self) -> Result<()>;
+
+    /// How long after a change the client is quiet again: each change is to meet a quiet one.
+    fn quiet(&self) -> Duration;
 }
 
 /// Sorted, in milliseconds.
@@ -22,9 +25,6 @@ pub(crate) struct Latencies {
     to_pick: Vec<f64>,
     write: Vec<f64>,
 }
-
-/// Longer than the reflector keeps snapshots apart: each change meets a quiet client.
-const QUIET: Duration = Duration::from_millis(60);
 
 pub(crate) async fn measure(
     instancer: Arc<dyn Instancer>,
@@ -38,7 +38,7 @@ pub(crate) async fn measure(
     for _ in 0..rounds {
         let gone = endpointer.wait_for(|set| set.known() == 0 && !set.freshness().is_pending());
         within(gone).await?;
-        tokio::time::sleep(QUIET).await;
+        tokio::time::sleep(writes.quiet()).await;
         let waiting = {
             let (balanced, endpointer) = (balanced.clone(), endpointer.clone());
             tokio::spawn(async move {
@@ -51,7 +51,7 @@ pub(crate) async fn measure(
         all.write.push(begun.elapsed().as_secs_f64() * 1e3);
         let picked = within(waiting).await??.ok_or("nothing was picked")?;
         all.to_pick.push((picked - begun).as_secs_f64() * 1e3);
-        tokio::time::sleep(QUIET).await;
+        tokio::time::sleep(writes.quiet()).await;
         writes.delete().await?;
     }
     all.to_pick.sort_by(f64::total_cmp);

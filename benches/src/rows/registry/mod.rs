@@ -16,7 +16,8 @@ use crate::section::{Section, Table};
 const INTRO: &str = "\
 Real registries on this machine, started for this run. A call is waiting when the first instance is written \
 into the registry; the time is from before the write to the moment at which that call has picked the instance, \
-so it holds the registry's own time, which is given beside it.";
+so it holds the registry's own time, which is given beside it. A change comes when the client is quiet; of more than \
+six changes a second Consul is asked at that pace only, so that a service that flaps does not load it.";
 
 pub(crate) const ROW: Row = Row { name: "registry", title: "From the registry to the pick", run };
 
