@@ -30,6 +30,7 @@ mod registrar;
 mod registry;
 mod registry_url;
 mod retry;
+mod rotation;
 mod secret;
 mod snapshot;
 mod source;
@@ -69,6 +70,7 @@ pub use retry::{
     Attempt, CallbackPolicy, Hedge, HedgeDelay, Idempotent, KeepTrying, Retry, RetryClassifier,
     RetryError, RetryFuture, Retrying, Verdict,
 };
+pub use rotation::{Failed, Rotation};
 pub use secret::Secret;
 pub use snapshot::{Freshness, Snapshot};
 pub use source::{Change, Entry, KeyChange, Listing, Source};
