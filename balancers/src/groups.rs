@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fleetward_core::{Balancer, Member, PickContext, Prepared, ReadySet};
+use fleetward_core::{Balancer, Member, PickContext, Prepared, ReadySet, pick_allowed};
 
 /// The balancers of groups, by key.
 pub(crate) struct Kept<K, B> {
@@ -110,21 +110,25 @@ impl<B: Balancer + 'static> Grouped<B> {
         endpoints.prepared::<Self>().filter(|grouped| grouped.len == endpoints.len())
     }
 
-    /// Asks the group that `unit`, a number in `0..1`, falls to. If the call must not go to any of
-    /// its members, the others stand in.
+    /// Asks the group that `unit`, a number in `0..1`, falls to. If it offers nothing but what the call
+    /// is not to go to, the others stand in; if they offer no more, the call goes there all the same.
     pub(crate) fn pick(&self, unit: f64, context: &PickContext<'_>) -> Option<usize> {
         let last = self.groups.len().checked_sub(1)?;
         // The last sum may have been rounded down.
         let chosen = self.groups.partition_point(|group| group.up_to <= unit).min(last);
         let chosen = &self.groups[chosen];
-        if let Some(picked) = chosen.pick_allowed(context) {
-            return Some(picked);
-        }
         let others = self.groups.iter().filter(|group| !std::ptr::eq(*group, chosen));
-        others.filter_map(|group| group.pick_allowed(context)).next().or_else(|| {
-            // Nothing is left: going somewhere is better than failing.
-            self.groups.iter().find_map(|group| group.pick(context)).map(|(_, position)| position)
-        })
+        let mut excluded = None;
+        for group in std::iter::once(chosen).chain(others) {
+            match group.pick(context) {
+                Some(picked) if picked.excluded => {
+                    excluded.get_or_insert(picked.position);
+                }
+                Some(picked) => return Some(picked.position),
+                None => {}
+            }
+        }
+        excluded
     }
 }
 
@@ -140,37 +144,25 @@ impl<B: Balancer + 'static> Grouped<B> {
             left = left.saturating_sub(group.members.len());
             found
         });
-        chosen?.pick_allowed(context)
+        chosen?.pick(context).filter(|picked| !picked.excluded).map(|picked| picked.position)
     }
 }
 
+/// What a group's balancer chose.
+struct Picked {
+    /// In the whole set.
+    position: usize,
+    excluded: bool,
+}
+
 impl<B: Balancer> Group<B> {
-    fn pick(&self, context: &PickContext<'_>) -> Option<(usize, usize)> {
+    fn pick(&self, context: &PickContext<'_>) -> Option<Picked> {
         let set = ReadySet::new(&self.members)
             .with_resting(&self.resting)
             .with_prepared(self.prepared.as_ref());
-        let picked = self.balancer.pick(&set, context)?;
-        Some((picked, *self.positions.get(picked)?))
-    }
-
-    /// As [`pick`](Self::pick), and only where the call may go.
-    fn pick_allowed(&self, context: &PickContext<'_>) -> Option<usize> {
-        const PICKS: usize = 4;
-        for _ in 0..PICKS {
-            let (picked, position) = self.pick(context)?;
-            if !context.excludes(&self.members[picked]) {
-                return Some(position);
-            }
-        }
-        // It keeps choosing what earlier attempts of the call have tried: it is offered the rest.
-        let allowed: Vec<usize> =
-            (0..self.members.len()).filter(|&at| !context.excludes(&self.members[at])).collect();
-        let members: Vec<_> = allowed.iter().map(|&at| self.members[at].clone()).collect();
-        if members.is_empty() {
-            return None;
-        }
-        let picked = self.balancer.pick(&ReadySet::new(&members), context)?;
-        allowed.get(picked).map(|&at| self.positions[at])
+        let picked = pick_allowed(&*self.balancer, &set, context)?;
+        let excluded = context.excludes(&self.members[picked]);
+        Some(Picked { position: *self.positions.get(picked)?, excluded })
     }
 }
 

@@ -129,8 +129,11 @@ impl<B: Balancer> SlowStart<B> {
         let most = self.factor(now.saturating_duration_since(newcomers.oldest));
         let (mut last, mut in_a_row) = (None, 0);
         for _ in 0..TRIES {
-            let picked = self.inner.pick(endpoints, context)?;
-            let member = endpoints.get(picked)?;
+            let picked = self.inner.pick(endpoints, context);
+            let Some((picked, member)) = picked.and_then(|at| Some((at, endpoints.get(at)?)))
+            else {
+                break;
+            };
             let factor = self.factor(now.saturating_duration_since(member.available_since()));
             if factor >= most || self.draws.unit() < f64::from(factor / most) {
                 return Some(picked);
@@ -139,7 +142,8 @@ impl<B: Balancer> SlowStart<B> {
             last = Some(picked);
             if in_a_row == 3 && context.attempt() == 0 {
                 let refused = [member.instance().id().clone()];
-                return self.inner.pick(endpoints, &context.with_attempt(0, &refused));
+                let other = self.inner.pick(endpoints, &context.with_attempt(0, &refused));
+                return other.filter(|&at| at < endpoints.len()).or(last);
             }
         }
         last

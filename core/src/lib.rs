@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod allowed;
 mod attempt;
 mod backoff;
 mod balanced;
@@ -38,6 +39,7 @@ mod telemetry;
 mod view;
 
 pub use address::{Address, Host};
+pub use allowed::pick_allowed;
 pub use backoff::{Backoff, BackoffState, Jitter};
 pub use balanced::{Balanced, BalancedBuilder, BalancedFuture, Picked, WaitForReady};
 pub use balancer::{Balancer, Prepared, ReadySet};

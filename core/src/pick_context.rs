@@ -17,6 +17,7 @@ pub struct PickContext<'a> {
     lookup: Option<Lookup>,
     attempt: u32,
     tried: &'a [InstanceId],
+    excludes_nothing: bool,
     now: Option<Instant>,
 }
 
@@ -52,6 +53,12 @@ impl<'a> PickContext<'a> {
         self
     }
 
+    /// As if every endpoint were as good for this call as any other.
+    pub(crate) fn without_exclusion(mut self) -> Self {
+        self.excludes_nothing = true;
+        self
+    }
+
     /// With the time, where the caller knows it already.
     #[must_use]
     #[inline]
@@ -79,14 +86,17 @@ impl<'a> PickContext<'a> {
         self.attempt
     }
 
-    /// Whether a call must not go there now, because an earlier attempt of it did, or because the
+    /// Whether a call is not to go there now, because an earlier attempt of it did, or because the
     /// endpoint comes back from an ejection and has its one call already.
+    ///
+    /// It is a wish: a balancer that takes nothing else is asked once more as if nothing were excluded
+    /// ([`pick_allowed`](crate::pick_allowed)).
     ///
     /// Only a balancer that keeps choosing the same endpoint for the same call need ask; others are
     /// simply asked again.
     #[inline]
     pub fn excludes(&self, member: &Member) -> bool {
-        !member.lets_in() || self.tried.contains(member.instance().id())
+        !self.excludes_nothing && (!member.lets_in() || self.tried.contains(member.instance().id()))
     }
 
     /// The time: of this pick, or a little before it. A call reads the clock once when it begins, and

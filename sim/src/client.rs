@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fleetward_core::{
     Balancer, BoxError, FeedbackConfig, InFlight, Instance, Member, OutlierDetector, PickContext,
-    Prepared, ReadySet,
+    Prepared, ReadySet, pick_allowed,
 };
 use tokio::time::Instant;
 
@@ -120,7 +120,7 @@ impl Client {
     /// Picks a server for a call that begins now.
     pub(crate) fn pick(&self, now: Instant) -> Option<(u32, InFlight)> {
         let set = self.set().with_prepared(self.prepared.as_ref());
-        let position = pick_allowed(&*self.balancer, set, &PickContext::new().with_now(now))?;
+        let position = pick_allowed(&*self.balancer, &set, &PickContext::new().with_now(now))?;
         Some((*self.servers.get(position)?, self.ready.get(position)?.begin_at(now)))
     }
 
@@ -142,30 +142,4 @@ impl Client {
     fn set(&self) -> ReadySet<'_> {
         ReadySet::new(&self.ready).with_resting(&self.resting)
     }
-}
-
-/// As `Balanced` does it: asks again while the balancer answers with an endpoint that lets no call in,
-/// then offers it the others alone.
-fn pick_allowed(
-    balancer: &dyn Balancer,
-    ready: ReadySet<'_>,
-    context: &PickContext<'_>,
-) -> Option<usize> {
-    const PICKS: usize = 4;
-    if ready.is_empty() {
-        return None;
-    }
-    let pick = |set: ReadySet<'_>| balancer.pick(&set, context).filter(|&at| at < set.len());
-    for _ in 0..PICKS {
-        let at = pick(ready)?;
-        if !context.excludes(&ready[at]) {
-            return Some(at);
-        }
-    }
-    let allowed: Vec<_> = (0..ready.len()).filter(|&at| !context.excludes(&ready[at])).collect();
-    if allowed.is_empty() {
-        return pick(ready);
-    }
-    let members: Vec<_> = allowed.iter().map(|&at| ready[at].clone()).collect();
-    pick(ReadySet::new(&members).with_resting(ready.resting())).map(|at| allowed[at])
 }

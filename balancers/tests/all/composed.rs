@@ -7,7 +7,7 @@ use fleetward_balancers::{
 };
 use fleetward_core::{
     Balancer, Instance, InstanceId, Instancer, Member, Metadata, PickContext, Prepared, Publisher,
-    ReadySet,
+    ReadySet, pick_allowed,
 };
 
 const PICKS: usize = 100_000;
@@ -262,6 +262,73 @@ fn another_group_stands_in_for_one_that_the_call_has_tried() {
         let all = ids(members);
         let all = PickContext::new().with_attempt(6, &all);
         assert!(balancer.pick(&ReadySet::new(members), &all).is_some(), "better than nothing");
+    }
+}
+
+/// Takes these and no others.
+#[derive(Clone, Debug)]
+struct Only(Vec<InstanceId>);
+
+impl Balancer for Only {
+    fn pick(&self, set: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
+        set.iter().position(|member| self.0.contains(member.instance().id()))
+    }
+}
+
+/// Takes none of those that the call has tried.
+#[derive(Debug)]
+struct Strict;
+
+impl Balancer for Strict {
+    fn pick(&self, set: &ReadySet<'_>, context: &PickContext<'_>) -> Option<usize> {
+        set.iter().position(|member| !context.excludes(member))
+    }
+}
+
+#[test]
+fn what_a_group_s_balancer_refuses_is_offered_by_another_group_or_tried_again() {
+    let by_zone = zones(&[("a", 3), ("b", 3)]);
+    let by_level = levels(&[(0, 3), (1, 3)]);
+    let by_version = versions(&["v2", "v2", "v2", "v1", "v1", "v1"]);
+    let members = [&by_zone, &by_level, &by_version];
+    // All calls fall to the first three.
+    let around = |inner: fn(&[InstanceId]) -> Box<dyn Balancer>, at: usize, ids: &[InstanceId]| {
+        let (ids, ids2, ids3) = (ids.to_vec(), ids.to_vec(), ids.to_vec());
+        let balancer: Box<dyn Balancer> = match at {
+            0 => Box::new(ZoneAware::new("a", move || inner(&ids)).with_callers([("b", 1.0)])),
+            1 => Box::new(Priority::new(move || inner(&ids2))),
+            _ => Box::new(Split::new(move || inner(&ids3)).with_version("v2", 1.0)),
+        };
+        balancer
+    };
+    for (at, members) in members.into_iter().enumerate() {
+        let ids = ids(members);
+        let takes_first: fn(&[InstanceId]) -> Box<dyn Balancer> =
+            |ids| Box::new(Only(ids[..1].to_vec()));
+        let takes_one_of_each: fn(&[InstanceId]) -> Box<dyn Balancer> =
+            |ids| Box::new(Only(vec![ids[0].clone(), ids[4].clone()]));
+        let strict: fn(&[InstanceId]) -> Box<dyn Balancer> = |_| Box::new(Strict);
+        for (inner, tried, expected) in [
+            (takes_first, &ids[..0], 0),
+            (takes_first, &ids[..1], 0),
+            (takes_first, &ids[..], 0),
+            (takes_one_of_each, &ids[..1], 4),
+            (takes_one_of_each, &ids[..], 0),
+            (strict, &ids[..2], 2),
+            (strict, &ids[..3], 3),
+            (strict, &ids[..], 0),
+        ] {
+            let balancer = around(inner, at, &ids);
+            let context = PickContext::new().with_attempt(tried.len() as u32, tried);
+            let set = ReadySet::new(members);
+            let prepared = balancer.prepare(&set);
+            for set in [set, set.with_prepared(prepared.as_ref())] {
+                let picked = balancer.pick(&set, &context);
+                assert_eq!(picked, Some(expected), "{balancer:?} after {tried:?}");
+            }
+            let slowly = SlowStart::new(balancer);
+            assert_eq!(pick_allowed(&slowly, &set, &context), Some(expected), "{slowly:?}");
+        }
     }
 }
 

@@ -12,12 +12,11 @@ use tower_service::Service;
 
 pub use self::future::BalancedFuture;
 pub use self::pick::Picked;
-use self::pick::pick_allowed;
 
 use crate::endpointer::BalancerId;
 use crate::{
     Balancer, BoxError, ByResult, Endpointer, InFlight, Lookup, Member, Observer, PickContext,
-    attempt,
+    attempt, pick_allowed,
 };
 
 /// All that a call needs of the endpoint picked.
@@ -177,7 +176,7 @@ impl<S: Clone, O> Balanced<S, O> {
         if let Some(lookup) = lookup {
             context = context.with_lookup(*lookup);
         }
-        let position = pick_allowed(&**balancer, set.ready_for(*id), &context);
+        let position = pick_allowed(&**balancer, &set.ready_for(*id), &context);
         let picked = position.and_then(|at| Some((set.ready().get(at)?, set.service(at)?)));
         attempt.goes_to(picked.map(|(member, _)| member.state()));
         picked.map(|(member, service)| take(member, service, member.begin_at(now)))

@@ -14,6 +14,7 @@ mod hedging;
 mod keeper;
 mod limit;
 mod outliers;
+mod picking;
 mod reflector;
 mod reflector_empty_set;
 mod registration;
