@@ -26,6 +26,7 @@ mod name;
 mod observer;
 mod outlier;
 mod pick_context;
+mod read_ahead;
 mod reflector;
 mod registrar;
 mod registry;
@@ -64,6 +65,7 @@ pub use outlier::{
     FailureShare, MovingSuccessRate, OutlierDetection, OutlierDetector, SuccessRate,
 };
 pub use pick_context::{Lookup, PickContext};
+pub use read_ahead::ReadAhead;
 pub use reflector::{Reflector, ReflectorConfig};
 pub use registrar::{RegisterOptions, Registrar, Registration, Status, StatusWatch};
 pub use registry::{KeptAlive, Leased, Registry};

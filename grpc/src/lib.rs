@@ -4,6 +4,7 @@ mod channel;
 mod codes;
 mod connection;
 mod deadline;
+mod frames;
 mod health;
 mod hedging;
 mod propagate;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use fleetward_core::BoxError;
+use fleetward_core::{BoxError, ReadAhead};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -24,8 +24,7 @@ pub struct RequestBody {
 
 enum Kind {
     Whole(Option<Bytes>),
-    /// Never locked: only so that the body is `Sync`, which some clients ask for.
-    Loan(Mutex<Loan>),
+    Loan(Loan),
 }
 
 impl RequestBody {
@@ -51,14 +50,14 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Loan(loan) => loan.get_mut().unwrap_or_else(PoisonError::into_inner).poll(cx),
+            Kind::Loan(loan) => loan.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Loan(loan) => peek(loan, Body::is_end_stream),
+            Kind::Loan(loan) => loan.is_end,
         }
     }
 
@@ -67,7 +66,7 @@ impl Body for RequestBody {
             Kind::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Kind::Loan(loan) => peek(loan, Body::size_hint),
+            Kind::Loan(loan) => loan.size,
         }
     }
 }
@@ -77,10 +76,6 @@ impl fmt::Debug for RequestBody {
         let whole = matches!(self.kind, Kind::Whole(_));
         f.debug_struct("RequestBody").field("whole", &whole).finish_non_exhaustive()
     }
-}
-
-fn peek<T>(loan: &Mutex<Loan>, f: impl FnOnce(&Boxed) -> T) -> T {
-    f(&loan.lock().unwrap_or_else(PoisonError::into_inner).body)
 }
 
 /// What the attempts of a call make their bodies from.
@@ -94,7 +89,8 @@ pub(crate) enum Source {
 type Slot = Arc<Mutex<Option<Boxed>>>;
 
 impl Source {
-    /// Takes what is there of the body, without waiting. What is longer than `limit` is not kept.
+    /// Takes what is there of the body, without waiting and within the bounds of [`ReadAhead`]. What is
+    /// longer than `limit` is not kept.
     ///
     /// # Errors
     /// What the body fails with.
@@ -107,17 +103,20 @@ impl Source {
         if body.size_hint().lower() > limit as u64 {
             return Ok(Self::Once(Arc::new(Mutex::new(Some(body)))));
         }
-        let (mut frames, mut read) = (VecDeque::new(), 0);
+        let (mut frames, mut ahead) = (VecDeque::new(), ReadAhead::up_to(limit));
         // Polled with no waker: whoever sends the rest polls again with its own.
         let mut cx = Context::from_waker(Waker::noop());
-        while read <= limit {
+        while ahead.goes_on() {
             match Pin::new(&mut body).poll_frame(&mut cx) {
                 Poll::Ready(None) => return Ok(Self::Whole(join(frames))),
                 Poll::Ready(Some(frame)) => {
                     let frame: Frame<Bytes> = frame?;
-                    // An empty frame counts too, or a body of nothing else would be read for ever.
-                    read += frame.data_ref().map_or(0, Bytes::len).max(1);
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    ahead.took(bytes);
                     let trailers = frame.is_trailers();
+                    if bytes == 0 && !trailers {
+                        continue;
+                    }
                     frames.push_back(frame);
                     // Passed through as they are.
                     if trailers {
@@ -146,8 +145,7 @@ impl Source {
             Self::Whole(bytes) => bytes.clone().into(),
             Self::Once(slot) => {
                 let body = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-                let loan = Loan { body, slot: Some(slot.clone()) };
-                RequestBody { kind: Kind::Loan(Mutex::new(loan)) }
+                RequestBody { kind: Kind::Loan(Loan::new(body, slot.clone())) }
             }
         })
     }
@@ -156,16 +154,27 @@ impl Source {
 /// A body that goes back where it came from, if it is dropped before anything was read of it: an attempt
 /// that never left has lost nothing then, whatever client made it.
 struct Loan {
-    body: Boxed,
+    /// Never locked: only so that the loan is `Sync`, which some clients ask for.
+    body: Mutex<Boxed>,
+    /// What the body said of itself after it was last polled. It is asked only by who has it alone.
+    size: SizeHint,
+    is_end: bool,
     slot: Option<Slot>,
 }
 
 impl Loan {
+    fn new(body: Boxed, slot: Slot) -> Self {
+        let (size, is_end) = (body.size_hint(), body.is_end_stream());
+        Self { body: Mutex::new(body), size, is_end, slot: Some(slot) }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let frame = Pin::new(&mut *body).poll_frame(cx);
         if frame.is_ready() {
             self.slot = None;
         }
+        (self.size, self.is_end) = (body.size_hint(), body.is_end_stream());
         frame
     }
 }
@@ -173,7 +182,9 @@ impl Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            let body = std::mem::take(&mut self.body);
+            let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let body = std::mem::take(body);
+            // The slot is empty while the body is lent, so nothing is dropped under the lock.
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
         }
     }
@@ -341,7 +352,7 @@ mod tests {
 
     #[test]
     fn frames_with_nothing_in_them_are_not_read_without_end() {
-        assert!(Source::new(Empty(1000), 1000).unwrap().is_whole());
-        assert!(!Source::new(Empty(10_000), 1000).unwrap().is_whole());
+        assert!(Source::new(Empty(1000), 0).unwrap().is_whole());
+        assert!(!Source::new(Empty(10_000_000), usize::MAX).unwrap().is_whole());
     }
 }

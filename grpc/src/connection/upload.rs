@@ -7,10 +7,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tonic::body::Body;
+use tonic::{Code, Status};
+
+use crate::frames::poll_filled;
 
 /// Holds a body that is still coming in: dropped, no more of it is read and the stream is reset.
 pub(super) struct Upload {
@@ -42,6 +45,9 @@ pub(super) fn start(body: Body, stream: SendStream<Bytes>, runtime: &Handle) -> 
     Some(Upload { _held: held })
 }
 
+/// How many frames of a body are sent before its task yields.
+const FRAMES_AT_ONCE: usize = 64;
+
 struct Pipe {
     body: Body,
     stream: SendStream<Bytes>,
@@ -67,15 +73,15 @@ impl Pipe {
     /// A body of one frame, which is what a unary request is, goes out at once and with the stream's end: its
     /// bytes are there, so waiting for room would save nothing.
     fn start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let first = match self.body.poll_frame_unpin(cx) {
+        let first = match self.poll_body(cx) {
             Poll::Ready(Some(Ok(first))) => first,
-            Poll::Ready(Some(Err(_))) => return self.fail(),
+            Poll::Ready(Some(Err(status))) => return self.failed(&status),
             Poll::Ready(None) => return self.end(Bytes::new()),
             Poll::Pending => return Poll::Pending,
         };
-        match (first.into_data(), self.body.poll_frame_unpin(cx)) {
+        match (first.into_data(), self.poll_body(cx)) {
             (Ok(data), Poll::Ready(None)) => self.end(data),
-            (Ok(_), Poll::Ready(Some(Err(_)))) => self.fail(),
+            (Ok(_), Poll::Ready(Some(Err(status)))) => self.failed(&status),
             (Ok(data), second) => {
                 if let Poll::Ready(Some(Ok(second))) = second {
                     self.next = Some(second);
@@ -87,9 +93,9 @@ impl Pipe {
         }
     }
 
-    /// Ends with the body, or with the stream.
+    /// Ends with the body, or with the stream. Yields after some frames: a body may always be ready.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
+        for _ in 0..FRAMES_AT_ONCE {
             // The response says why.
             if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(());
@@ -104,9 +110,9 @@ impl Pipe {
             }
             let frame = match self.next.take() {
                 Some(frame) => frame,
-                None => match ready!(self.body.poll_frame_unpin(cx)) {
+                None => match ready!(self.poll_body(cx)) {
                     Some(Ok(frame)) => frame,
-                    Some(Err(_)) => return self.fail(),
+                    Some(Err(status)) => return self.failed(&status),
                     None => return self.end(Bytes::new()),
                 },
             };
@@ -115,6 +121,12 @@ impl Pipe {
                 Err(other) => return self.trailers(other),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        poll_filled(Pin::new(&mut self.body), cx)
     }
 
     /// One byte is asked for and not all of them: what is asked for is taken from the other streams of the
@@ -158,7 +170,16 @@ impl Pipe {
         }
     }
 
-    /// The caller's body has failed or is one that h2 refuses, so the call cannot go on.
+    /// The body has failed: because it is not read any more, or by itself.
+    fn failed(&mut self, status: &Status) -> Poll<()> {
+        match status.code() {
+            Code::Cancelled => self.reset(Reason::CANCEL),
+            _ => self.reset(Reason::INTERNAL_ERROR),
+        }
+        Poll::Ready(())
+    }
+
+    /// The body is one that h2 refuses, so the call cannot go on.
     fn fail(&mut self) -> Poll<()> {
         self.reset(Reason::INTERNAL_ERROR);
         Poll::Ready(())
@@ -170,21 +191,5 @@ impl Pipe {
         if self.stream.poll_reset(&mut cx).is_pending() {
             self.stream.send_reset(reason);
         }
-    }
-}
-
-trait PollUnpin {
-    fn poll_frame_unpin(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>>;
-}
-
-impl PollUnpin for Body {
-    fn poll_frame_unpin(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        Pin::new(self).poll_frame(cx)
     }
 }

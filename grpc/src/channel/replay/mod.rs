@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
+use fleetward_core::ReadAhead;
 use http::{HeaderName, HeaderValue};
 use http_body::{Body as _, Frame};
 use tonic::Status;
@@ -32,6 +33,7 @@ use self::log::Log;
 pub(crate) use self::sent::Sent;
 use self::whole::Whole;
 use crate::deadline::Deadline;
+use crate::frames::is_empty;
 
 /// How many attempts of the call a server may have seen before this one.
 static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
@@ -119,18 +121,18 @@ impl Sending<'_> {
     }
 }
 
-/// Reads as far as the body is there without waiting, and as `limit` bytes.
+/// Reads as far as the body is there without waiting, within the bounds of [`ReadAhead`].
 fn collect(mut body: Body, limit: usize, buffer: &Arc<Buffer>) -> Result<Source, Status> {
     // Mostly the first frame is all there is.
     let mut first = None;
     let mut frames = VecDeque::new();
-    let mut read = 0;
+    let mut ahead = ReadAhead::up_to(limit);
     // Polled with no waker: whoever sends the rest polls again with its own.
     let mut cx = Context::from_waker(Waker::noop());
-    while read <= limit {
+    while ahead.goes_on() {
         match Pin::new(&mut body).poll_frame(&mut cx) {
             Poll::Ready(None) => {
-                return Ok(match buffer.share(read) {
+                return Ok(match buffer.share(ahead.bytes()) {
                     Ok(share) => Source::Whole(join(first, frames), share),
                     // No room to keep it: it goes out once.
                     Err(_) => Source::Coming(Log::committed(all(first, frames), body)),
@@ -139,8 +141,11 @@ fn collect(mut body: Body, limit: usize, buffer: &Arc<Buffer>) -> Result<Source,
             Poll::Ready(Some(Err(status))) => return Err(status),
             Poll::Pending => break,
             Poll::Ready(Some(Ok(frame))) => {
-                read += frame.data_ref().map_or(0, Bytes::len);
+                ahead.took(frame.data_ref().map_or(0, Bytes::len));
                 let trailers = frame.is_trailers();
+                if is_empty(&frame) {
+                    continue;
+                }
                 match &first {
                     None => first = Some(frame),
                     Some(_) => frames.push_back(frame),
@@ -171,4 +176,35 @@ fn join(first: Option<Frame<Bytes>>, others: VecDeque<Frame<Bytes>>) -> Bytes {
         joined.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
     }
     joined.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures::stream;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    #[test]
+    fn frames_with_nothing_in_them_are_not_read_without_end() {
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counted = polls.clone();
+        let empties = move |left: usize| {
+            let counted = counted.clone();
+            let frames = stream::iter((0..left).map(move |_| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, Status>(Frame::data(Bytes::new()))
+            }));
+            Body::new(StreamBody::new(frames))
+        };
+        let buffer = Arc::new(Buffer::new(usize::MAX));
+        let few = collect(empties(1000), 0, &buffer).unwrap();
+        assert!(matches!(few, Source::Whole(bytes, _) if bytes.is_empty()));
+        polls.store(0, Ordering::SeqCst);
+        let many = collect(empties(10_000_000), usize::MAX, &buffer).unwrap();
+        assert!(matches!(many, Source::Coming(_)));
+        assert!(polls.load(Ordering::SeqCst) < 10_000, "{polls:?}");
+    }
 }
