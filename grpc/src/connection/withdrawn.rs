@@ -65,15 +65,22 @@ impl Withdrawn {
     /// The connection is about to be polled. Says whether there are any; the first one wakes it later.
     pub(super) fn begin_poll(&self, cx: &Context<'_>) -> bool {
         self.polls.fetch_add(1, Ordering::Relaxed);
-        let mut kept = self.lock();
+        let kept = self.lock();
         if !kept.streams.is_empty() {
             return true;
         }
-        match &mut kept.driver {
-            Some(driver) => driver.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
+        if kept.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+            return false;
         }
-        false
+        // A waker is foreign code: cloned and dropped without the lock.
+        drop(kept);
+        let waker = cx.waker().clone();
+        let mut kept = self.lock();
+        let before = kept.driver.replace(waker);
+        let some = !kept.streams.is_empty();
+        drop(kept);
+        drop(before);
+        some
     }
 
     /// Resets some.
@@ -91,5 +98,40 @@ impl Withdrawn {
         let streams = mem::take(&mut kept.streams);
         drop(kept);
         drop(streams);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// A waker that comes back when it is dropped.
+    struct ComesBack(Arc<Withdrawn>);
+
+    impl Wake for ComesBack {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for ComesBack {
+        fn drop(&mut self) {
+            self.0.release();
+        }
+    }
+
+    #[test]
+    fn a_waker_is_dropped_without_the_lock() {
+        let (done, over) = mpsc::channel();
+        std::thread::spawn(move || {
+            let withdrawn = Arc::new(Withdrawn::new());
+            let waker = Waker::from(Arc::new(ComesBack(withdrawn.clone())));
+            withdrawn.begin_poll(&Context::from_waker(&waker));
+            drop(waker);
+            withdrawn.begin_poll(&Context::from_waker(Waker::noop()));
+            done.send(()).unwrap();
+        });
+        over.recv_timeout(Duration::from_secs(20)).expect("the thread is frozen");
     }
 }

@@ -22,6 +22,7 @@ mod health;
 mod hostile;
 mod http2;
 mod limits;
+mod reentry;
 mod retries;
 mod server;
 mod streams;

@@ -8,7 +8,8 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_grpc::{Connection, ConnectionConfig};
+use fleetward_core::{FixedInstancer, Instance};
+use fleetward_grpc::{Channel, Connection, ConnectionConfig};
 use futures::{StreamExt, future, stream};
 use http::HeaderMap;
 use http_body::Frame;
@@ -17,8 +18,10 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tower::ServiceExt;
 use tower_service::Service;
 
+use crate::reentry::on_one_thread;
 use crate::streams::{answer, connected, request, serve};
 use crate::support::*;
 
@@ -181,4 +184,24 @@ fn a_call_needs_no_runtime_around_it_and_ends_with_that_of_its_connection() {
     assert_eq!(Arc::strong_count(&held), 1);
     let late = block_on(connection.call(to("/never", endless(&held)))).unwrap_err();
     assert!(late.is_unprocessed() && late.take_request().is_some());
+}
+
+/// Empty frames cost no room at the server, so nothing holds up a body that has no end of them.
+#[test]
+fn a_body_of_endless_empty_frames_leaves_its_thread_to_others() {
+    on_one_thread(|| async {
+        let (address, _server) = server().await;
+        let balanced = connected(address, ConnectionConfig::default()).await;
+        let mut connection = balanced.pick(&()).unwrap().service;
+        let empties = body(stream::repeat_with(|| data(0)));
+        let call = connection.call(to("/never", empties));
+        assert!(timeout(Duration::from_millis(100), call).await.is_err());
+
+        // The same below a channel, which also keeps what may be sent again.
+        let list = FixedInstancer::new("greeter", [Instance::new(address).unwrap()]);
+        let channel = Channel::builder(list).timeout(Duration::from_millis(100)).build();
+        let empties = body(stream::repeat_with(|| data(0)));
+        let status = channel.oneshot(to("/never", empties)).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    });
 }

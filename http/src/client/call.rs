@@ -58,8 +58,10 @@ impl<B> Call<B> {
 
     /// The request of the next attempt; `None` if it cannot be sent again.
     pub(super) fn request(&self) -> Option<Request<RequestBody>> {
-        // Whatever the last attempt got, another one has begun.
-        self.progress().rejected = None;
+        // Whatever the last attempt got, another one has begun. The response's body is the caller's
+        // type or a connection's end, so it is dropped without the lock.
+        let last = self.progress().rejected.take();
+        drop(last);
         Some(Request::from_parts(self.parts.clone(), self.body.lend()?))
     }
 
@@ -76,7 +78,9 @@ impl<B> Call<B> {
         let instance = response.extensions().get().cloned();
         let mut progress = self.progress();
         progress.tried.extend(instance);
-        progress.rejected = Some(response);
+        let last = progress.rejected.replace(response);
+        drop(progress);
+        drop(last);
         Err(Rejected { status, wait })
     }
 
@@ -96,5 +100,60 @@ impl<B> Call<B> {
 
     fn progress(&self) -> MutexGuard<'_, Progress<B>> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, OnceLock, Weak, mpsc};
+    use std::time::Duration;
+
+    use fleetward_core::RatioBudget;
+    use http::StatusCode;
+    use http_body_util::Empty;
+
+    use super::*;
+
+    fn instance() -> InstanceId {
+        fleetward_core::Instance::new("10.0.0.1:80").unwrap().id().clone()
+    }
+
+    /// A response's body that asks its call for something when it is dropped.
+    struct ComesBack(Arc<OnceLock<Weak<Call<ComesBack>>>>);
+
+    impl Drop for ComesBack {
+        fn drop(&mut self) {
+            if let Some(call) = self.0.get().and_then(Weak::upgrade) {
+                call.failed_on(&instance());
+            }
+        }
+    }
+
+    #[test]
+    fn a_response_is_dropped_without_the_lock() {
+        let (done, over) = mpsc::channel();
+        std::thread::spawn(move || {
+            let settings = Settings {
+                retry: Some(RetryPolicy::default()),
+                budget: Arc::new(RatioBudget::default()),
+                timeout: None,
+                replay_limit: 1,
+            };
+            let request = Request::new(Empty::<Bytes>::new());
+            let call = Arc::new(Call::new(request, &settings).unwrap());
+            let home = Arc::new(OnceLock::from(Arc::downgrade(&call)));
+            let mut refused = (0..3).map(|_| {
+                let body = ResponseBody::new(ComesBack(home.clone()), instance());
+                let mut response = Response::new(body);
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                response
+            });
+            assert!(call.reject(refused.next().unwrap()).is_err());
+            assert!(call.reject(refused.next().unwrap()).is_err());
+            assert!(call.request().is_some());
+            assert!(call.has_tried(&instance()));
+            done.send(()).unwrap();
+        });
+        over.recv_timeout(Duration::from_secs(20)).expect("the thread is frozen");
     }
 }

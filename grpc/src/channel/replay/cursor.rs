@@ -38,3 +38,11 @@ impl http_body::Body for Cursor {
         polled
     }
 }
+
+/// Whoever drops it reads no more, so a call that is committed to this attempt needs no more of the
+/// body. The body may own the call's response and, through that, the log: this ends the circle.
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.log.leave(self.reader);
+    }
+}

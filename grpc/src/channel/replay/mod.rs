@@ -10,6 +10,7 @@ mod cursor;
 mod kept;
 mod log;
 mod sent;
+mod waiting;
 mod whole;
 
 use std::collections::VecDeque;

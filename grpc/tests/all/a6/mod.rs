@@ -32,7 +32,7 @@ mod hedging;
 mod hedging_streams;
 mod pushback;
 mod replay;
-mod script;
+pub(crate) mod script;
 mod throttling;
 mod transparent;
 
