@@ -56,14 +56,20 @@ use crate::views::Views;
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a bad URL, an unknown scheme or an unknown
 /// option (the known ones are listed), [`Unsupported`](crate::ErrorKind::Unsupported) for a scheme
-/// whose feature is off. No error repeats a password or an option's value.
+/// whose feature is off. No error repeats a part of the URL that may be a secret, or a piece of one
+/// that was not escaped: it says where the mistake stands. In a user's name or password `/`, `?`,
+/// `#`, `@`, `%` and `,` are written `%2F`, `%3F`, `%23`, `%40`, `%25` and `%2C`.
 pub async fn connect(url: &str) -> Result<RegistryHandle, Error> {
     if let Some(handle) = opened::find(url) {
         return Ok(handle);
     }
     let parsed = RegistryUrl::parse(url)?;
     let scheme = Scheme::parse(parsed.scheme())?;
-    let shown = parsed.to_string();
+    // The scheme is a known one, so it is shown in any case.
+    let shown = match parsed.hosts() {
+        [] => format!("{}:…", parsed.scheme()),
+        _ => parsed.to_string(),
+    };
     let handle = open(scheme, parsed).await.map_err(|error| {
         let error = error.with_operation("connect").with_context("url", shown);
         match url.contains("balancer=") && url.matches('?').count() > 1 {
@@ -195,8 +201,9 @@ fn fixed(url: &mut RegistryUrl) -> Result<RegistryHandle, Error> {
     url.options().finish()?;
     let service = service.map_or_else(|| ServiceName::new("static"), Ok)?;
     let mut instances = Vec::new();
-    for address in addresses.iter().filter(|address| !address.is_empty()) {
-        instances.push(Instance::new(address.as_str())?);
+    for (place, address) in addresses.iter().enumerate().filter(|(_, a)| !a.is_empty()) {
+        let instance = Instance::new(address.as_str());
+        instances.push(instance.map_err(|error| error.with_context("no.", place + 1))?);
     }
     if instances.is_empty() {
         return Err(Error::invalid_input(

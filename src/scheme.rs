@@ -1,6 +1,6 @@
 //! Which backend a URL's scheme stands for, and what to say where it stands for none.
 
-use fleetward_core::{Error, ErrorKind};
+use fleetward_core::{Error, ErrorKind, redact};
 
 /// The backends there are, built in or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,9 @@ impl Scheme {
             None => {
                 let known: Vec<_> = SCHEMES.iter().map(|(name, ..)| format!("{name}:")).collect();
                 let known = known.join(", ");
+                // It is the user's name, or a token, where the scheme was forgotten.
                 Err(Error::invalid_input(format!("unknown registry; there are: {known}"))
-                    .with_context("scheme", scheme))
+                    .with_context("scheme", redact::length(scheme)))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{Balancer, Error, Options};
+use fleetward_core::{Balancer, Error, Options, redact};
 
 use crate::{
     LeastRequest, Maglev, P2c, PeakEwma, Priority, Random, RingHash, RoundRobin, SlowStart, Split,
@@ -81,7 +81,7 @@ fn make(spec: &str, depth: usize) -> Result<Arc<dyn Balancer>, Error> {
     } else {
         let known: Vec<_> = names().collect();
         let message = format!("unknown balancer; known ones are: {}", known.join(", "));
-        return Err(named(Error::invalid_input(message)));
+        return Err(Error::invalid_input(message).with_context("balancer", redact::name(name)));
     };
     options.finish().map_err(named)?;
     Ok(made)
@@ -144,9 +144,9 @@ mod tests {
             ("ring_hash?header=user&max=8388609", "8388608"),
             ("ring_hash?header=user&load=0.5", "load"),
             ("ring_hash?header=user&load=NaN", "load"),
-            ("ring_hash?header=user&table=503", "table"),
+            ("ring_hash?header=user&table=503", "no. 2 of 2"),
             ("maglev?header=user&table=65536", "prime"),
-            ("random?per_thread", "per_thread"),
+            ("random?per_thread", "no. 1 of 1"),
             ("zone_aware?zone=", "zone"),
             ("priority?key=", "key"),
             ("split?share=0.5&version=", "version"),
@@ -158,9 +158,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_option_is_an_error_that_names_it() {
+    fn an_unknown_option_is_an_error_that_says_where_it_stands() {
         let error = by_name("random?sed=1").unwrap_err().to_string();
-        assert!(error.contains("sed") && error.contains("random"), "{error}");
+        assert!(error.contains("no. 1 of 1") && error.contains("random"), "{error}");
     }
 
     #[test]

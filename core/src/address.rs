@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, redact};
 
 /// The longest address that is read, in bytes.
 const MAX_LEN: usize = 320;
@@ -73,8 +73,7 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         parse(text).map_err(|why| {
-            let shown: String = text.chars().take(MAX_LEN).collect();
-            Error::new(ErrorKind::InvalidInput, why).with_context("address", shown)
+            Error::new(ErrorKind::InvalidInput, why).with_context("address", redact::address(text))
         })
     }
 }

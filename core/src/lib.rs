@@ -27,6 +27,7 @@ mod observer;
 mod outlier;
 mod pick_context;
 mod read_ahead;
+pub mod redact;
 mod reflector;
 mod registrar;
 mod registry;

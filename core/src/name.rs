@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::Error;
+use crate::{Error, redact};
 
 /// The name of a service: 1 to 128 of `[A-Za-z0-9._-]`, neither `.` nor `..`.
 ///
@@ -32,7 +32,7 @@ impl ServiceName {
             return Err(Error::invalid_input(
                 "a service's name has 1 to 128 letters, digits, '.', '_' or '-'",
             )
-            .with_context("service", name.chars().take(128).collect::<String>()));
+            .with_context("service", redact::length(name)));
         }
         Ok(Self(name.into()))
     }

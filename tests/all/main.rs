@@ -15,4 +15,6 @@ mod health;
 mod observability;
 #[cfg(all(unix, feature = "grpc", any(feature = "consul", feature = "etcd")))]
 mod programs;
+#[cfg(feature = "grpc")]
+mod secrets;
 mod views;

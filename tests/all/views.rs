@@ -99,7 +99,7 @@ async fn mistakes_are_named_and_say_what_there_is() {
         ("only=team=shop", "fields are: meta.KEY, tag, version, zone (field=team, option=only"),
         ("only=v2", "fields are: meta.KEY, tag, version, zone (option=only"),
         ("prefer=zones=a", "option=prefer"),
-        ("filter=version=v2", "only, prefer, subset (option=filter"),
+        ("filter=version=v2", "only, prefer, subset (option=no. 1 of 1"),
         ("subset=0", "at least one"),
         ("subset=many", "option=subset"),
         ("subset=2&client_index=first", "option=client_index"),

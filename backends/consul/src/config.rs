@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleetward_core::{Address, Error, Secret};
+use fleetward_core::{Address, Error, Secret, redact};
 
 pub use check::ConsulCheck;
 pub use query::Consistency;
@@ -316,13 +316,13 @@ impl ConsulConfig {
 impl fmt::Debug for ConsulConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsulConfig")
-            .field("agents", &self.agents)
+            .field("agents", &self.agents.iter().map(|agent| shown(agent)).collect::<Vec<_>>())
             .field("token", &self.token)
             .field("tls", &self.is_tls())
             .field("query", &self.query)
             .field("wait", &self.wait)
             .field("check", &self.check)
-            .field("tags", &self.tags)
+            .field("tags", &self.tags.iter().map(|tag| redact::name(tag)).collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }
@@ -333,15 +333,21 @@ const MIN_DEREGISTER_AFTER: Duration = Duration::from_secs(60);
 /// Whether the agent asks for TLS, and its address.
 fn parse_agent(agent: &str) -> Result<(bool, Address), Error> {
     let address: Address = agent.parse().map_err(|error: Error| {
-        // A user's name and password may stand in what was taken for an address.
-        let shown = agent.rsplit('@').next().unwrap_or_default();
         Error::invalid_input(format!("not a Consul agent: {}", error.message()))
-            .with_context("agent", shown)
+            .with_context("agent", redact::address(agent))
     })?;
     match address.scheme() {
         None | Some("http") => Ok((false, address)),
         Some("https") => Ok((true, address)),
         Some(_) => Err(Error::invalid_input("a Consul agent is host:port, http:// or https://")
-            .with_context("agent", agent)),
+            .with_context("agent", address.authority())),
+    }
+}
+
+/// What `Debug` shows of an agent: a user and a password may stand in one that is wrong.
+fn shown(agent: &str) -> String {
+    match parse_agent(agent) {
+        Ok((_, address)) => address.to_string(),
+        Err(_) => redact::length(agent),
     }
 }

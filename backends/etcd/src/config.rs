@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use check::parse_endpoint;
-use fleetward_core::{Error, Secret};
+use fleetward_core::{Error, Secret, redact};
 
 pub(crate) use tls::{Pem, TlsConfig};
 
@@ -39,7 +39,7 @@ impl FromStr for EtcdCodec {
         found.map(|(_, codec)| codec).ok_or_else(|| {
             let known = Self::KNOWN.map(|(name, _)| name).join(", ");
             Error::invalid_input(format!("unknown codec; known codecs are: {known}"))
-                .with_context("codec", name)
+                .with_context("option", "codec")
         })
     }
 }
@@ -238,6 +238,14 @@ impl EtcdConfig {
         self.user.as_ref().map(|(name, password)| (name.as_str(), password))
     }
 
+    /// A token is often given as a user without a password.
+    fn shown_user(&self) -> Option<String> {
+        self.user.as_ref().map(|(name, password)| match password.expose() {
+            "" => "***".to_owned(),
+            _ => redact::name(name),
+        })
+    }
+
     pub(crate) fn codec(&self) -> EtcdCodec {
         self.codec
     }
@@ -278,12 +286,15 @@ impl EtcdConfig {
 impl fmt::Debug for EtcdConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdConfig")
-            .field("endpoints", &self.endpoints)
-            .field("user", &self.user)
+            .field(
+                "endpoints",
+                &self.endpoints.iter().map(|endpoint| check::shown(endpoint)).collect::<Vec<_>>(),
+            )
+            .field("user", &self.shown_user())
             .field("tls", &self.is_tls())
             .field("codec", &self.codec)
-            .field("prefix", &self.prefix)
-            .field("schema", &self.schema)
+            .field("prefix", &redact::name(&self.prefix))
+            .field("schema", &redact::name(self.schema()))
             .finish_non_exhaustive()
     }
 }

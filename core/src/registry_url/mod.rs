@@ -11,10 +11,12 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
-use crate::{Error, Secret, ServiceName};
+use crate::{Address, Error, Secret, ServiceName, redact};
 pub use options::Options;
 
-/// A registry URL in its parts. `Debug` and `Display` show neither password nor option values.
+/// A registry URL in its parts. `Debug` and `Display` show neither password nor options; and
+/// nothing but the scheme where a part is not what stands there in a good URL, for it may be a piece
+/// of a password that was not escaped.
 ///
 /// ```
 /// use fleetward_core::RegistryUrl;
@@ -31,39 +33,52 @@ pub struct RegistryUrl {
     hosts: Vec<String>,
     path: String,
     options: Options,
+    /// Whether the query is one, as far as can be seen; else a '?' may belong to a password.
+    in_place: bool,
 }
 
 impl RegistryUrl {
     /// Takes a URL apart. `scheme:rest` without `//` has no hosts, only a path.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput); the message never holds the URL, which
-    /// may hold a password.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput); the message never holds a part of the URL,
+    /// which may hold a password.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let (scheme, rest) = text
             .split_once(':')
             .filter(|(scheme, _)| is_scheme(scheme))
             .ok_or_else(|| Error::invalid_input("a registry URL starts with scheme:, as in memory: or etcd://127.0.0.1:2379/greeter"))?;
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        if query.contains('#') || rest.contains('#') {
+        if rest.contains('#') {
             return Err(Error::invalid_input(
                 "a registry URL has no fragment (#); write %23 for the character",
             ));
         }
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = match rest.strip_prefix("//") {
             Some(rest) => rest.split_once('/').unwrap_or((rest, "")),
             None => ("", rest.strip_prefix('/').unwrap_or(rest)),
         };
-        // Else a password with an unescaped '/' would be split, and printed as hosts and path.
-        if path.contains('@') {
+        // Else a password with an unescaped '/' or '?' would be split, and taken for hosts, path and
+        // options.
+        if path.contains('@') || query.contains('@') {
             return Err(Error::invalid_input(
-                "'@' belongs in front of the hosts; write '/' in a user's name or password as %2F, and '@' as %40",
+                "'@' belongs in front of the hosts; write it as %40 elsewhere, and in a user's name or password '/' as %2F and '?' as %3F",
             ));
         }
         let (user, hosts) = match authority.rsplit_once('@') {
             Some((user, hosts)) => (Some(user), hosts),
             None => (None, authority),
         };
+        if [hosts, path, query].iter().any(|part| part.contains(';')) {
+            return Err(Error::invalid_input(
+                "';' separates nothing in a registry URL: options are joined by '&'; write %3B for the character",
+            ));
+        }
+        if user.is_some_and(begins_with_hosts) {
+            return Err(Error::invalid_input(
+                "a user stands once, in front of all hosts; write ',' in a user's name or password as %2C",
+            ));
+        }
         let (username, password) = match user.map(|user| user.split_once(':').ok_or(user)) {
             None => (None, None),
             Some(Ok((name, password))) => {
@@ -79,6 +94,7 @@ impl RegistryUrl {
             hosts,
             path: decode(path.strip_suffix('/').unwrap_or(path))?,
             options: Options::parse(query),
+            in_place: query.split('&').all(is_option),
         })
     }
 
@@ -125,6 +141,15 @@ impl RegistryUrl {
     pub fn options(&mut self) -> &mut Options {
         &mut self.options
     }
+
+    /// Whether all but the user and the options can be shown: it has hosts, and each part is what
+    /// it would be in a good URL.
+    fn can_be_shown(&self) -> bool {
+        self.in_place
+            && !self.hosts.is_empty()
+            && self.hosts.iter().all(|host| is_host(host))
+            && (self.path.is_empty() || redact::name(&self.path) == self.path)
+    }
 }
 
 impl FromStr for RegistryUrl {
@@ -137,20 +162,25 @@ impl FromStr for RegistryUrl {
 
 impl fmt::Display for RegistryUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.scheme)?;
-        if !self.hosts.is_empty() || self.username.is_some() {
-            f.write_str("//")?;
-            if let Some(username) = &self.username {
-                let password = if self.password.is_some() { ":***" } else { "" };
-                write!(f, "{}{password}@", username.escape_debug())?;
+        match (self.can_be_shown(), self.hosts.is_empty()) {
+            (true, _) => {}
+            (false, false) => return write!(f, "{}:…", self.scheme),
+            // The scheme may be a user's name or a token as well.
+            (false, true) => return f.write_str("(a URL without hosts, not shown)"),
+        }
+        write!(f, "{}://", self.scheme)?;
+        match (&self.username, &self.password) {
+            (None, _) => {}
+            (Some(name), Some(password))
+                if !password.expose().is_empty() && redact::name(name) == *name =>
+            {
+                write!(f, "{name}:***@")?;
             }
-            write!(f, "{}/", self.hosts.join(",").escape_debug())?;
+            // A token is often given as a user without a password.
+            (Some(_), _) => f.write_str("***@")?,
         }
-        write!(f, "{}", self.path.escape_debug())?;
-        for (i, name) in self.options.names().enumerate() {
-            write!(f, "{}{}=…", if i == 0 { '?' } else { '&' }, name.escape_debug())?;
-        }
-        Ok(())
+        write!(f, "{}/{}", self.hosts.join(","), self.path)?;
+        f.write_str(if self.options.is_empty() { "" } else { "?…" })
     }
 }
 
@@ -163,6 +193,25 @@ impl fmt::Debug for RegistryUrl {
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+}
+
+/// `name=value`.
+fn is_option(pair: &str) -> bool {
+    let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    pair.is_empty() || pair.split_once('=').is_some_and(|(name, _)| is_name(name))
+}
+
+/// `host`, `host:port` or `[v6]:port`.
+fn is_host(text: &str) -> bool {
+    let address = |text: &str| text.parse::<Address>().is_ok_and(|a| a.scheme().is_none());
+    address(text) || address(&format!("{text}:1"))
+}
+
+/// Whether what stands before the last '@' is not a user alone, as in `h1:1,user:password@h2:1`.
+fn begins_with_hosts(user: &str) -> bool {
+    let before_commas = user.rsplit_once(',').map(|(before, _)| before.split(','));
+    let after_at = |part: &'_ str| part.rsplit('@').next().is_some_and(is_host);
+    before_commas.is_some_and(|mut parts| parts.any(after_at))
 }
 
 fn decode(text: &str) -> Result<String, Error> {
@@ -190,9 +239,21 @@ mod tests {
         assert_eq!(url.path(), "team x");
         assert_eq!(RegistryUrl::parse("memory:greeter").unwrap().path(), "greeter");
         assert_eq!(RegistryUrl::parse("memory:///greeter").unwrap().path(), "greeter");
-        for bad in
-            ["", "127.0.0.1:2379", "://x", "etcd", "etcd://h/#x", "etcd://h/%ff", "etcd://u:p/w@h"]
-        {
+        for bad in [
+            "",
+            "127.0.0.1:2379",
+            "://x",
+            "etcd",
+            "etcd://h/#x",
+            "etcd://h/%ff",
+            "etcd://u:p/w@h",
+            "etcd://u:1?w@h/s",
+            "etcd://u:1?wait=5s@h/s",
+            "etcd://h/s;a=b",
+            "etcd://h/s?a=b;c=d",
+            "etcd://h1:1,u:p@h2:1/s",
+            "etcd://u:p@h1,u:p@h2/s",
+        ] {
             assert!(RegistryUrl::parse(bad).is_err(), "{bad}");
         }
     }
@@ -212,14 +273,46 @@ mod tests {
     }
 
     #[test]
+    fn a_good_url_is_shown_but_for_its_secrets() {
+        for (text, shown) in [
+            ("etcd://root:x@h:1,[::1]:2/team/s?codec=x", "etcd://root:***@h:1,[::1]:2/team/s?…"),
+            ("consul://10.0.0.1:8500/s", "consul://10.0.0.1:8500/s"),
+            ("etcd://h", "etcd://h/"),
+            // A user without a password is often a token.
+            ("etcd://x@h/s", "etcd://***@h/s"),
+            ("etcd://x:@h/s", "etcd://***@h/s"),
+            ("etcd://root:a,b@h/s", "etcd://root:***@h/s"),
+            ("etcd://root:a;b@h/s", "etcd://root:***@h/s"),
+            // Pieces of a user and a password.
+            ("etcd://root:12?34/s", "etcd:…"),
+            ("etcd://root:x/s", "etcd:…"),
+            ("etcd:root:x", "(a URL without hosts, not shown)"),
+        ] {
+            let url = RegistryUrl::parse(text).unwrap();
+            assert_eq!((url.to_string(), format!("{url:?}")), (shown.to_owned(), shown.to_owned()));
+        }
+    }
+
+    #[test]
     fn no_secret_is_printed() {
-        let text = "etcd://root:canary@h:1/s?token=canary&ca=canary";
-        let url = RegistryUrl::parse(text).unwrap();
-        let printed = format!("{url} {url:?}");
+        let text = "etcd://root:canary@h:1/s?token=canary&ca=canary&canary";
+        let mut url = RegistryUrl::parse(text).unwrap();
+        let printed = format!("{url} {url:?}") + &format!("{:?}", url.options());
         assert!(!printed.contains("canary"), "{printed}");
-        let mut url = url;
-        let error = url.options().take_parsed::<u32>("token").unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("canary"));
-        assert!(!format!("{:?}", url.options().finish()).contains("canary"));
+        let errors = [
+            url.options().take_parsed::<u32>("token").unwrap_err(),
+            // Its own error quotes the unit.
+            RegistryUrl::parse("a:?wait=5canary")
+                .unwrap()
+                .options()
+                .take_duration("wait")
+                .unwrap_err(),
+            url.options().finish().unwrap_err(),
+        ];
+        for error in errors {
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+        }
+        let error = url.options().finish().unwrap_err();
+        assert_eq!(error.context("option"), Some("no. 2 of 3 (2 characters, not shown)"));
     }
 }

@@ -1,10 +1,10 @@
 //! The query of a registry URL: every option is known, or an error.
 
-use std::fmt::Display;
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::{Error, Secret};
+use crate::{Error, Secret, redact};
 
 /// The options in a URL's query.
 ///
@@ -17,15 +17,18 @@ use crate::{Error, Secret};
 /// let options = url.options();
 /// assert_eq!(options.take("codec")?, None);
 /// let error = options.finish().unwrap_err();
-/// assert_eq!(
-///     error.to_string(),
-///     "invalid input: unknown option; known options are: codec (option=codecc)"
-/// );
+/// assert_eq!(error.message(), "unknown option; known options are: codec");
+/// assert_eq!(error.context("option"), Some("no. 1 of 1 (6 characters, not shown)"));
 /// # Ok::<(), fleetward_core::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+///
+/// Neither an error nor `Debug` shows a value or an unknown name: both may be a secret, or a piece
+/// of one that was not escaped.
+#[derive(Clone, Default)]
 pub struct Options {
-    given: Vec<(String, Secret)>,
+    /// What is not taken yet, each with its place in the query.
+    left: Vec<(usize, String, Secret)>,
+    given: usize,
     known: Vec<&'static str>,
 }
 
@@ -33,12 +36,15 @@ impl Options {
     /// Takes a URL's query apart, without its `?`: `min=1024&header=user`.
     pub fn parse(query: &str) -> Self {
         let pairs = form_urlencoded::parse(query.as_bytes());
-        let given = pairs.map(|(key, value)| (key.into_owned(), Secret::new(value))).collect();
-        Self { given, known: Vec::new() }
+        let left: Vec<_> = pairs
+            .enumerate()
+            .map(|(place, (key, value))| (place, key.into_owned(), Secret::new(value)))
+            .collect();
+        Self { given: left.len(), left, known: Vec::new() }
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.given.iter().map(|(key, _)| key.as_str())
+    pub(super) fn is_empty(&self) -> bool {
+        self.given == 0
     }
 
     /// Takes an option's text out.
@@ -74,7 +80,7 @@ impl Options {
             self.known.push(key);
         }
         let mut values = Vec::new();
-        self.given.retain(|(name, value)| {
+        self.left.retain(|(_, name, value)| {
             let found = name == key;
             if found {
                 values.push(value.expose().to_owned());
@@ -87,19 +93,12 @@ impl Options {
     /// Takes an option as any type that parses from text.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming the option, and why it cannot be
-    /// read. The value itself is not repeated: it may be a secret.
-    pub fn take_parsed<T>(&mut self, key: &'static str) -> Result<Option<T>, Error>
-    where
-        T: FromStr,
-        T::Err: Display,
-    {
-        let Some(text) = self.take(key)? else { return Ok(None) };
-        let parsed = text.parse::<T>();
-        parsed.map(Some).map_err(|why| {
-            Error::invalid_input(format!("the option's value cannot be read: {why}"))
-                .with_context("option", key)
-        })
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming the option and the type. Neither the
+    /// value nor what the type says of it is repeated: it may be a secret.
+    pub fn take_parsed<T: FromStr>(&mut self, key: &'static str) -> Result<Option<T>, Error> {
+        let kind = std::any::type_name::<T>();
+        let kind = kind.rsplit("::").next().unwrap_or(kind);
+        self.take_as(key, &format!("the option's value cannot be read as {kind}"))
     }
 
     /// Takes an option as a length of time: `100ms`, `5s`, `1m 30s`.
@@ -107,7 +106,14 @@ impl Options {
     /// # Errors
     /// As [`take_parsed`](Self::take_parsed).
     pub fn take_duration(&mut self, key: &'static str) -> Result<Option<Duration>, Error> {
-        Ok(self.take_parsed::<humantime::Duration>(key)?.map(Into::into))
+        let what = "the option is a length of time, as in 100ms, 5s or 1m 30s";
+        Ok(self.take_as::<humantime::Duration>(key, what)?.map(Into::into))
+    }
+
+    fn take_as<T: FromStr>(&mut self, key: &'static str, what: &str) -> Result<Option<T>, Error> {
+        let Some(text) = self.take(key)? else { return Ok(None) };
+        let parsed = text.parse::<T>().map(Some);
+        parsed.map_err(|_| Error::invalid_input(what.to_owned()).with_context("option", key))
     }
 
     /// Takes an option as `true` or `false`; the bare name means `true`.
@@ -128,14 +134,29 @@ impl Options {
     /// Checks that nothing is left over.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming the first unknown option and all
-    /// known ones.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) with the place of the first unknown option,
+    /// and the names of all known ones.
     pub fn finish(&self) -> Result<(), Error> {
-        let Some((unknown, _)) = self.given.first() else { return Ok(()) };
+        let Some((place, unknown, _)) = self.left.first() else { return Ok(()) };
+        let known = self.known();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let place = format!("no. {} of {} {}", place + 1, self.given, redact::length(unknown));
+        Err(Error::invalid_input(format!("unknown option; known options are: {known}"))
+            .with_context("option", place))
+    }
+
+    fn known(&self) -> Vec<&'static str> {
         let mut known = self.known.clone();
         known.sort_unstable();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        Err(Error::invalid_input(format!("unknown option; known options are: {known}"))
-            .with_context("option", unknown))
+        known
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("given", &self.given)
+            .field("known", &self.known())
+            .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::View;
-use crate::{Error, Instance};
+use crate::{Error, Instance, redact};
 
 /// The instances that fulfil every one of some conditions.
 ///
@@ -103,8 +103,9 @@ impl Filter {
                 Some(key) => Field::Meta(key.into()),
                 None => {
                     let message = format!("unknown field of a filter; fields are: {FIELDS}");
-                    let shown: String = field.chars().take(64).collect();
-                    return Err(Error::invalid_input(message).with_context("field", shown));
+                    return Err(
+                        Error::invalid_input(message).with_context("field", redact::name(field))
+                    );
                 }
             },
         };

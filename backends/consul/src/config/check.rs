@@ -1,14 +1,15 @@
 //! Who finds out that a registered instance is well.
 
+use std::fmt;
 use std::time::Duration;
 
-use fleetward_core::Error;
+use fleetward_core::{Error, redact};
 
 /// Who finds out that a registered instance is well.
 ///
 /// With a check that Consul runs, an instance whose program dies is out of sight after the next
 /// run of the check; with heartbeats after the time to live.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConsulCheck {
     /// The instance says so itself, three times in its time to live (a TTL check).
@@ -69,5 +70,29 @@ impl ConsulCheck {
             ));
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for ConsulCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, what, tls, interval, timeout) = match self {
+            Self::Ttl => return f.write_str("Ttl"),
+            Self::Tcp { interval, timeout } => ("Tcp", None, None, interval, timeout),
+            // A check's path may have a token in its query.
+            Self::Http { path, tls, interval, timeout } => {
+                ("Http", Some(("path", path)), Some(tls), interval, timeout)
+            }
+            Self::Grpc { service, tls, interval, timeout } => {
+                ("Grpc", Some(("service", service)), Some(tls), interval, timeout)
+            }
+        };
+        let mut shown = f.debug_struct(name);
+        if let Some((field, text)) = what {
+            shown.field(field, &redact::name(text));
+        }
+        if let Some(tls) = tls {
+            shown.field("tls", tls);
+        }
+        shown.field("interval", interval).field("timeout", timeout).finish()
     }
 }

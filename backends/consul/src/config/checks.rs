@@ -18,8 +18,8 @@ impl ConsulConfig {
                 "no Consul agent is given; give at least one host:port, as in consul://127.0.0.1:8500",
             ));
         }
-        for agent in &self.agents {
-            parse_agent(agent)?;
+        for (place, agent) in self.agents.iter().enumerate() {
+            parse_agent(agent).map_err(|error| error.with_context("no.", place + 1))?;
         }
         self.tls.check(self.is_tls())?;
         self.token.check()?;
@@ -123,5 +123,10 @@ mod tests {
         assert!(!message(ConsulConfig::new(["root:canary@h:1"])).contains("canary"));
         let config = ConsulConfig::new(["h:1"]).with_token("canary");
         assert!(!format!("{config:?} {:?}", config.check()).contains("canary"));
+        for agent in ["root:canary@h:1", "root:canary", "http://canary:x", "canary;x:1"] {
+            let config = ConsulConfig::new(["h:1", agent]).with_token_file("canary");
+            let shown = format!("{config:?} {:?}", config.check());
+            assert!(!shown.contains("canary") && shown.contains("h:1"), "{shown}");
+        }
     }
 }

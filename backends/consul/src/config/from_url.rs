@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleetward_core::{Error, Options, RegistryUrl};
+use fleetward_core::{Error, Options, RegistryUrl, redact};
 
 use super::{ConsulCheck, ConsulConfig};
 
@@ -32,7 +32,7 @@ impl ConsulConfig {
             "consuls" => true,
             scheme => {
                 return Err(Error::invalid_input("the scheme is not consul or consuls")
-                    .with_context("scheme", scheme));
+                    .with_context("scheme", redact::length(scheme)));
             }
         };
         if url.username().is_some() {
@@ -43,8 +43,7 @@ impl ConsulConfig {
         if !url.path().is_empty() {
             return Err(Error::invalid_input(
                 "Consul's services stand under no prefix: consul://host:8500/service",
-            )
-            .with_context("path", url.path()));
+            ));
         }
         let options = url.options();
         config.take_security(options, secure)?;

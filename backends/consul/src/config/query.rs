@@ -1,8 +1,9 @@
 //! What is asked for when instances are discovered.
 
+use std::fmt;
 use std::str::FromStr;
 
-use fleetward_core::Error;
+use fleetward_core::{Error, redact};
 use form_urlencoded::Serializer;
 
 /// How fresh the answers about a service must be. See Consul's "consistency modes".
@@ -30,12 +31,12 @@ impl FromStr for Consistency {
         let found = Self::KNOWN.into_iter().find(|(known, _)| *known == name);
         found.map(|(_, mode)| mode).ok_or_else(|| {
             Error::invalid_input("unknown consistency; there are: default, stale, consistent")
-                .with_context("consistency", name)
+                .with_context("option", "consistency")
         })
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Query {
     pub(super) passing: bool,
     pub(super) tags: Vec<String>,
@@ -125,6 +126,23 @@ impl Query {
 
     pub(crate) fn tagged_address(&self) -> Option<&str> {
         self.tagged_address.as_deref()
+    }
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |text: &Option<String>| text.as_deref().map(redact::name);
+        f.debug_struct("Query")
+            .field("passing", &self.passing)
+            .field("tags", &self.tags.iter().map(|tag| redact::name(tag)).collect::<Vec<_>>())
+            .field("filter", &shown(&self.filter))
+            .field("datacenter", &shown(&self.datacenter))
+            .field("consistency", &self.consistency)
+            .field("near", &shown(&self.near))
+            .field("namespace", &shown(&self.namespace))
+            .field("partition", &shown(&self.partition))
+            .field("tagged_address", &shown(&self.tagged_address))
+            .finish()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use fleetward_core::{Error, Secret};
+use fleetward_core::{Error, Secret, redact};
 use http::HeaderValue;
 
 #[derive(Clone, Default)]
@@ -44,7 +44,7 @@ impl Token {
             Self::None => Ok(None),
             Self::Text(text) => header(text).map(Some),
             Self::File(path) => {
-                let named = |error: Error| error.with_context("file", path.display());
+                let named = |error: Error| error.with_context("file", redact::file(path));
                 let text = tokio::fs::read_to_string(path).await.map(Secret::new);
                 let text = text.map_err(|why| {
                     let error =
@@ -62,7 +62,7 @@ impl fmt::Debug for Token {
         match self {
             Self::None => f.write_str("none"),
             Self::Text(text) => text.fmt(f),
-            Self::File(path) => path.fmt(f),
+            Self::File(path) => f.write_str(&redact::file(path)),
         }
     }
 }

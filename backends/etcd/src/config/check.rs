@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Address, Error, Host};
+use fleetward_core::{Address, Error, Host, redact};
 
 use super::{EtcdCodec, EtcdConfig};
 
@@ -18,8 +18,8 @@ impl EtcdConfig {
                 "no etcd endpoint is given; give at least one host:port, as in etcd://127.0.0.1:2379",
             ));
         }
-        for endpoint in &self.endpoints {
-            parse_endpoint(endpoint)?;
+        for (place, endpoint) in self.endpoints.iter().enumerate() {
+            parse_endpoint(endpoint).map_err(|error| error.with_context("no.", place + 1))?;
         }
         self.tls.check(self.is_tls())?;
         self.check_credentials()?;
@@ -97,10 +97,8 @@ pub(super) fn parse_endpoint(endpoint: &str) -> Result<(bool, Address), Error> {
     let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
     let port = if has_port { "" } else { DEFAULT_PORT };
     let address: Address = format!("{endpoint}{port}").parse().map_err(|error: Error| {
-        // A user's name and password may stand in what was taken for an address.
-        let shown = endpoint.rsplit('@').next().unwrap_or_default();
         Error::invalid_input(format!("not an etcd endpoint: {}", error.message()))
-            .with_context("endpoint", shown)
+            .with_context("endpoint", redact::address(endpoint))
     })?;
     match address.scheme() {
         None | Some("http") => Ok((false, address)),
@@ -108,7 +106,15 @@ pub(super) fn parse_endpoint(endpoint: &str) -> Result<(bool, Address), Error> {
         Some(_) => Err(Error::invalid_input(
             "an etcd endpoint is host:port, with http:// or https:// in front if need be",
         )
-        .with_context("endpoint", endpoint)),
+        .with_context("endpoint", address.authority())),
+    }
+}
+
+/// What `Debug` shows of an endpoint: a user and a password may stand in one that is wrong.
+pub(super) fn shown(endpoint: &str) -> String {
+    match parse_endpoint(endpoint) {
+        Ok((_, address)) => address.to_string(),
+        Err(_) => redact::length(endpoint),
     }
 }
 
@@ -123,7 +129,7 @@ fn check_path(name: &'static str, path: &str) -> Result<(), Error> {
         return Err(Error::invalid_input(format!(
             "the {name} has an empty, '.' or '..' segment, a control character or more than 512 bytes",
         ))
-        .with_context(name, path));
+        .with_context(name, redact::length(path)));
     }
     Ok(())
 }
@@ -200,5 +206,10 @@ mod tests {
         assert!(!message(config).contains("canary"));
         let config = EtcdConfig::new(["h:1"]).with_user("root", "canary");
         assert!(!format!("{config:?} {:?}", config.check()).contains("canary"));
+        for endpoint in ["root:canary@h:1", "root:canary", "http://canary:x", "canary;x:1"] {
+            let config = EtcdConfig::new(["h:1", endpoint]).with_prefix("a?canary");
+            let shown = format!("{config:?} {:?}", config.check());
+            assert!(!shown.contains("canary") && shown.contains("h:1"), "{shown}");
+        }
     }
 }

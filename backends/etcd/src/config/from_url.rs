@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use fleetward_core::{Error, RegistryUrl};
+use fleetward_core::{Error, RegistryUrl, redact};
 
 use super::EtcdConfig;
 
@@ -38,7 +38,7 @@ impl EtcdConfig {
             "etcds" => true,
             scheme => {
                 return Err(Error::invalid_input("the scheme is not etcd or etcds")
-                    .with_context("scheme", scheme));
+                    .with_context("scheme", redact::length(scheme)));
             }
         };
         let options = url.options();

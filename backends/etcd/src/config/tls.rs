@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fleetward_core::Error;
+use fleetward_core::{Error, redact};
 
 #[derive(Clone, Default)]
 pub(crate) struct TlsConfig {
@@ -76,8 +76,9 @@ async fn read(option: &'static str, path: &Path, label: &'static str) -> Result<
     let read = tokio::fs::read(path).await.map_err(|why| {
         Error::invalid_input(format!("the TLS file cannot be read: {why}")).with_source(why)
     });
-    let named =
-        |error: Error| error.with_context("option", option).with_context("file", path.display());
+    let named = |error: Error| {
+        error.with_context("option", option).with_context("file", redact::file(path))
+    };
     checked(option, read.map_err(named)?, label).map_err(named)
 }
 
