@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use fleetward_core::ReadAhead;
@@ -128,10 +128,8 @@ fn collect(mut body: Body, limit: usize, buffer: &Arc<Buffer>) -> Result<Source,
     let mut first = None;
     let mut frames = VecDeque::new();
     let mut ahead = ReadAhead::up_to(limit);
-    // Polled with no waker: whoever sends the rest polls again with its own.
-    let mut cx = Context::from_waker(Waker::noop());
     while ahead.goes_on() {
-        match Pin::new(&mut body).poll_frame(&mut cx) {
+        match ahead.poll(|cx| Pin::new(&mut body).poll_frame(cx)) {
             Poll::Ready(None) => {
                 return Ok(match buffer.share(ahead.bytes()) {
                     Ok(share) => Source::Whole(join(first, frames), share),
@@ -207,5 +205,19 @@ mod tests {
         let many = collect(empties(10_000_000), usize::MAX, &buffer).unwrap();
         assert!(matches!(many, Source::Coming(_)));
         assert!(polls.load(Ordering::SeqCst) < 10_000, "{polls:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_there_although_the_task_s_budget_is_used_up() {
+        while tokio::task::coop::has_budget_remaining() {
+            tokio::task::coop::cooperative(std::future::ready(())).await;
+        }
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        sender.send(Ok::<_, Status>(Frame::data(Bytes::from_static(b"one")))).unwrap();
+        drop(sender);
+        let frames = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
+        let body = Body::new(StreamBody::new(frames));
+        let source = collect(body, 10, &Arc::new(Buffer::new(usize::MAX))).unwrap();
+        assert!(matches!(source, Source::Whole(bytes, _) if bytes == "one"));
     }
 }
