@@ -42,14 +42,14 @@ pub trait Connect: Sized {
     /// As [`discover`](crate::discover).
     fn connect_on<S: Clone + Send + Sync + 'static>(
         self,
-        factory: impl Factory<Origin<S>>,
+        factory: impl Factory<S>,
     ) -> impl Future<Output = Result<Client<S>, Error>> + Send;
 }
 
 impl<T: AsRef<str> + Send> Connect for ClientBuilder<T> {
     async fn connect_on<S: Clone + Send + Sync + 'static>(
         self,
-        factory: impl Factory<Origin<S>>,
+        factory: impl Factory<S>,
     ) -> Result<Client<S>, Error> {
         let url = self.target().as_ref();
         let instancer = crate::discover(url).await?;

@@ -20,9 +20,10 @@ pub fn header<'a, B: 'static>(request: &'a dyn Any, name: &str) -> Option<&'a [u
     match name {
         ":method" => Some(request.method().as_str().as_bytes()),
         ":path" => Some(request.uri().path_and_query()?.as_str().as_bytes()),
-        ":authority" => match request.uri().authority() {
-            Some(authority) => Some(authority.as_str().as_bytes()),
-            None => Some(request.headers().get(http::header::HOST)?.as_bytes()),
+        // In the order in which a pool takes it.
+        ":authority" => match request.headers().get(http::header::HOST) {
+            Some(host) => Some(host.as_bytes()),
+            None => Some(request.uri().authority()?.as_str().as_bytes()),
         },
         name => Some(request.headers().get(name)?.as_bytes()),
     }
@@ -42,6 +43,10 @@ mod tests {
         assert_eq!(find(":method"), Some("GET"));
         assert_eq!(find(":path"), Some("/a?b=c"));
         assert_eq!(find(":authority"), Some("shop"));
+        let both = Request::get("http://a/").header("host", "b").body(()).unwrap();
+        assert_eq!(header::<()>(&both, ":authority"), Some(&b"b"[..]));
+        let uri = Request::get("http://a/").body(()).unwrap();
+        assert_eq!(header::<()>(&uri, ":authority"), Some(&b"a"[..]));
         assert_eq!(find("other"), None);
         assert_eq!(find("not a\nname"), None);
         assert_eq!(header::<String>(&request, "user-id"), None);

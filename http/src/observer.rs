@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use fleetward_core::{BoxError, InFlight, Observer, Outcome};
+use fleetward_core::{BoxError, InFlight, Observer, Outcome, Verdict};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
 
@@ -18,7 +18,8 @@ const LONGEST_PUSHBACK: Duration = Duration::from_secs(60);
 /// ended or is dropped.
 ///
 /// 429 and 5xx are failures of the instance, with what `Retry-After` asks for (60 s at most), but for 501
-/// and 505, which say what the request asked for in vain; so are an error, and a body that breaks off. A
+/// and 505, which say what the request asked for in vain; so are an error (unless it says
+/// nothing about the instance), and a body that breaks off. A
 /// failed call is over with its head. Any other response is a success, whether or not the caller likes it.
 /// The latency is the time to the head.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,11 +47,12 @@ where
     }
 
     fn error(&self, error: &BoxError) -> Outcome {
-        match error.downcast_ref::<OriginError>() {
-            // The caller's own body failed.
-            Some(error) if error.is_caller() => Outcome::Ignored,
-            _ => Outcome::FAILURE,
-        }
+        let says_nothing = match error.downcast_ref::<OriginError>() {
+            Some(error) => !error.is_failure(),
+            // A limit turned it away.
+            None => Verdict::is_unsent(error),
+        };
+        if says_nothing { Outcome::Ignored } else { Outcome::FAILURE }
     }
 }
 

@@ -12,16 +12,16 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::call::Call;
-use crate::{ByStatus, Origin, OriginError, RequestBody, ResponseBody};
+use crate::{ByStatus, OriginError, RequestBody, ResponseBody};
 
 /// Sends a call's request to one endpoint, and makes an error of a response that is to be tried again:
 /// the retry above looks at errors only.
 pub(super) struct Attempts<S> {
-    balanced: Balanced<Origin<S>, ByStatus>,
+    balanced: Balanced<S, ByStatus>,
 }
 
 impl<S> Attempts<S> {
-    pub(super) fn new(balanced: Balanced<Origin<S>, ByStatus>) -> Self {
+    pub(super) fn new(balanced: Balanced<S, ByStatus>) -> Self {
         Self { balanced }
     }
 }
@@ -34,7 +34,11 @@ impl<S> Clone for Attempts<S> {
 
 impl<S, B> Service<Arc<Call<B>>> for Attempts<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Request<RequestBody>, Response = Response<ResponseBody<B>>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: Body + Send + 'static,

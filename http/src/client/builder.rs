@@ -11,7 +11,7 @@ use fleetward_core::{
 };
 
 use super::{Client, Settings, Shared};
-use crate::{ByStatus, Origin, Pool, RequestBody, RetryPolicy, header};
+use crate::{ByStatus, Pool, RequestBody, RetryPolicy, header};
 
 /// Settings of a [`Client`] of the service that `T` names.
 ///
@@ -130,11 +130,27 @@ impl<I: Instancer> ClientBuilder<I> {
     }
 
     /// As [`build`](Self::build), with a client for each instance that `factory` makes: a [`Pool`] with
-    /// other settings, or a closure that points any client at the instance by [`Origin::new`].
+    /// other settings, a closure that points any client at the instance by
+    /// [`Origin::new`](crate::Origin::new), or either of them
+    /// with layers around it, such as a [`ConcurrencyLimit`](fleetward_core::ConcurrencyLimit):
+    ///
+    /// ```
+    /// use fleetward_core::{ConcurrencyLimit, FixedInstancer, Instance};
+    /// use fleetward_http::{Client, Pool};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// let list = FixedInstancer::new("shop", [Instance::new("10.0.0.1:80")?]);
+    /// let limit = ConcurrencyLimit::new(100).queue(20);
+    /// let client = Client::builder(list).build_on(limit.per_instance(Pool::new()));
+    /// # Ok::<(), fleetward_core::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A call that a full instance turns away goes to another one.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn build_on<S>(self, factory: impl Factory<Origin<S>>) -> Client<S>
+    pub fn build_on<S>(self, factory: impl Factory<S>) -> Client<S>
     where
         S: Clone + Send + Sync + 'static,
     {

@@ -1,6 +1,6 @@
 //! What the attempts of one call have in common.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use http_body::Body;
 use super::Settings;
 use super::attempts::Rejected;
 use crate::RetryPolicy;
-use crate::request_body::{RequestBody, Source};
+use crate::request_body::{Progress, RequestBody, Source};
 use crate::response_body::ResponseBody;
 use crate::retry_after::retry_after;
 
@@ -22,14 +22,16 @@ pub(super) struct Call<B> {
     body: Source,
     /// Nothing if the request must not be sent again once it has left.
     policy: Option<RetryPolicy>,
-    progress: Mutex<Progress<B>>,
+    past: Mutex<Past<B>>,
 }
 
-struct Progress<B> {
+struct Past<B> {
     /// The last response, while it is not known whether another attempt follows. It keeps its
     /// connection for so long.
     rejected: Option<Response<ResponseBody<B>>>,
     tried: Vec<InstanceId>,
+    /// How far the latest attempt's client has come.
+    latest: Option<Arc<Progress>>,
 }
 
 impl<B> Call<B> {
@@ -48,8 +50,8 @@ impl<B> Call<B> {
         }
         let policy = settings.retry.clone();
         let policy = policy.filter(|policy| body.is_whole() && policy.covers(&parts.method));
-        let progress = Progress { rejected: None, tried: Vec::new() };
-        Ok(Self { parts, body, policy, progress: Mutex::new(progress) })
+        let past = Past { rejected: None, tried: Vec::new(), latest: None };
+        Ok(Self { parts, body, policy, past: Mutex::new(past) })
     }
 
     pub(super) fn policy(&self) -> Option<&RetryPolicy> {
@@ -58,11 +60,25 @@ impl<B> Call<B> {
 
     /// The request of the next attempt; `None` if it cannot be sent again.
     pub(super) fn request(&self) -> Option<Request<RequestBody>> {
+        let body = self.body.lend()?;
+        let mut past = self.past();
+        past.latest = Some(body.progress().clone());
         // Whatever the last attempt got, another one has begun. The response's body is the caller's
         // type or a connection's end, so it is dropped without the lock.
-        let last = self.progress().rejected.take();
+        let last = past.rejected.take();
+        drop(past);
         drop(last);
-        Some(Request::from_parts(self.parts.clone(), self.body.lend()?))
+        Some(Request::from_parts(self.parts.clone(), body))
+    }
+
+    /// Whether the request can be sent again: nothing was read of its body, or all of it was kept.
+    pub(super) fn can_be_sent(&self) -> bool {
+        self.body.can_lend()
+    }
+
+    /// Whether the latest attempt's client has certainly not begun to send the request.
+    pub(super) fn is_unsent(&self) -> bool {
+        self.past().latest.as_ref().is_none_or(|latest| !latest.is_begun())
     }
 
     /// Keeps a response that another attempt is to better; gives back any other.
@@ -76,36 +92,36 @@ impl<B> Call<B> {
         }
         let wait = retry_after(response.headers(), SystemTime::now());
         let instance = response.extensions().get().cloned();
-        let mut progress = self.progress();
-        progress.tried.extend(instance);
-        let last = progress.rejected.replace(response);
-        drop(progress);
+        let mut past = self.past();
+        past.tried.extend(instance);
+        let last = past.rejected.replace(response);
+        drop(past);
         drop(last);
         Err(Rejected { status, wait })
     }
 
     pub(super) fn failed_on(&self, instance: &InstanceId) {
-        self.progress().tried.push(instance.clone());
+        self.past().tried.push(instance.clone());
     }
 
     pub(super) fn has_tried(&self, instance: &InstanceId) -> bool {
-        self.progress().tried.contains(instance)
+        self.past().tried.contains(instance)
     }
 
     /// The response that the call ends with, if it is that which ends it.
     pub(super) fn take_rejected(&self, error: &RetryError) -> Option<Response<ResponseBody<B>>> {
         error.final_error().downcast_ref::<Rejected>()?;
-        self.progress().rejected.take()
+        self.past().rejected.take()
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress<B>> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn past(&self) -> MutexGuard<'_, Past<B>> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, OnceLock, Weak, mpsc};
+    use std::sync::{OnceLock, Weak, mpsc};
     use std::time::Duration;
 
     use fleetward_core::RatioBudget;

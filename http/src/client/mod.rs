@@ -58,13 +58,13 @@ use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody, RetryPolicy};
 ///
 /// [`InstanceId`]: fleetward_core::InstanceId
 /// [`RetryError`]: fleetward_core::RetryError
-pub struct Client<S = Pooled> {
+pub struct Client<S = Origin<Pooled>> {
     /// One count to touch for each call, not one for each part.
     shared: Arc<Shared<S>>,
 }
 
 struct Shared<S> {
-    balanced: Balanced<Origin<S>, ByStatus>,
+    balanced: Balanced<S, ByStatus>,
     settings: Settings,
     /// For requests that are sent again by policy, and for those that are not.
     retried: Retry<()>,
@@ -118,14 +118,18 @@ impl Client {
 
 impl<S> Client<S> {
     /// The instances' clients, ready or not: to look at them, or to wait until there are some.
-    pub fn endpointer(&self) -> &Endpointer<Origin<S>> {
+    pub fn endpointer(&self) -> &Endpointer<S> {
         self.shared.balanced.endpointer()
     }
 }
 
 impl<S, B> Client<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Request<RequestBody>, Response = Response<ResponseBody<B>>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
@@ -189,7 +193,11 @@ where
 
 impl<S, B, R> Service<Request<R>> for Client<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Request<RequestBody>, Response = Response<ResponseBody<B>>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: Body + Send + 'static,

@@ -7,16 +7,16 @@ use http::StatusCode;
 
 use super::attempts::Rejected;
 use super::call::Call;
-use crate::{Origin, OriginError, RetryPolicy};
+use crate::{OriginError, RetryPolicy};
 
 /// Made for each call.
 pub(super) struct CallPolicy<S, B> {
     call: Arc<Call<B>>,
-    endpointer: Endpointer<Origin<S>>,
+    endpointer: Endpointer<S>,
 }
 
 impl<S, B> CallPolicy<S, B> {
-    pub(super) fn new(call: Arc<Call<B>>, endpointer: Endpointer<Origin<S>>) -> Self {
+    pub(super) fn new(call: Arc<Call<B>>, endpointer: Endpointer<S>) -> Self {
         Self { call, endpointer }
     }
 
@@ -27,6 +27,18 @@ impl<S, B> CallPolicy<S, B> {
             return Verdict::Retry;
         }
         if wait > policy.longest_wait { Verdict::Return } else { Verdict::RetryAfter(wait) }
+    }
+
+    /// Whether no server can have acted on the request.
+    fn is_unprocessed(&self, error: &BoxError) -> bool {
+        if let Some(error) = error.downcast_ref::<OriginError>() {
+            return error.is_unprocessed();
+        }
+        match error.downcast_ref::<Error>() {
+            // How far it came says more than that it took too long.
+            Some(error) if error.is_timeout() => self.call.is_unsent(),
+            _ => Verdict::is_unsent(error),
+        }
     }
 
     /// Whether there are instances that the call has not tried.
@@ -46,23 +58,22 @@ where
     }
 
     fn judge(&self, _attempt: u32, error: &BoxError) -> Verdict {
-        let policy = self.call.policy();
-        if let Some(error) = error.downcast_ref::<OriginError>() {
-            return match policy {
-                _ if error.is_unsent() => Verdict::Transparent,
-                Some(_) if !error.is_caller() => Verdict::Retry,
-                _ => Verdict::Return,
-            };
+        if self.is_unprocessed(error) {
+            // A body that was read of is gone.
+            return if self.call.can_be_sent() { Verdict::Transparent } else { Verdict::Return };
         }
-        let Some(policy) = policy else { return Verdict::Return };
+        let Some(policy) = self.call.policy() else { return Verdict::Return };
         if let Some(rejected) = error.downcast_ref::<Rejected>() {
             return self.rejected(rejected, policy);
         }
+        if let Some(error) = error.downcast_ref::<OriginError>() {
+            return if error.is_caller() { Verdict::Return } else { Verdict::Retry };
+        }
         match error.downcast_ref::<Error>() {
-            // The attempt's own deadline; the call's ends the call without asking.
-            Some(error) if error.is_timeout() => Verdict::Retry,
             // No endpoint: the attempt has waited for one as long as it may.
-            _ => Verdict::Return,
+            Some(error) if !error.is_timeout() => Verdict::Return,
+            // The attempt's own deadline (the call's ends the call without asking), or a layer's error.
+            _ => Verdict::Retry,
         }
     }
 }

@@ -1,29 +1,22 @@
-//! Why an instance's client could not answer, and whether the request has left.
+//! Why an instance's client could not answer.
 
 use std::error::Error;
 use std::fmt;
 
 use fleetward_core::{BoxError, InstanceId};
 
-use crate::request_body::CallerError;
+use super::fate::Fate;
 
 /// A call that an [`Origin`](crate::Origin) could not carry through. Its source is the client's own error.
 pub struct OriginError {
     instance: InstanceId,
-    /// Whether it came before the request was handed over.
-    early: bool,
+    fate: Fate,
     source: BoxError,
 }
 
 impl OriginError {
-    /// Of a client that did not become ready for the request.
-    pub(super) fn early(instance: &InstanceId, source: BoxError) -> Self {
-        Self { instance: instance.clone(), early: true, source }
-    }
-
-    /// Of a client that had the request.
-    pub(super) fn late(instance: &InstanceId, source: BoxError) -> Self {
-        Self { instance: instance.clone(), early: false, source }
+    pub(super) fn new(instance: &InstanceId, fate: Fate, source: BoxError) -> Self {
+        Self { instance: instance.clone(), fate, source }
     }
 
     /// The instance.
@@ -31,19 +24,35 @@ impl OriginError {
         &self.instance
     }
 
-    /// Whether the request certainly never left: the client was not ready for it, or no connection could
-    /// be made.
+    /// Whether the request certainly never left: the client was not ready for it, no connection could be
+    /// made, the connection was gone before the request was written, or a
+    /// [`ConcurrencyLimit`](fleetward_core::ConcurrencyLimit) turned it away.
     ///
-    /// The latter is known of hyper-util's client, and of what is built on it and keeps its error as a source
-    /// (reqwest). Any other client says so by an [`io::Error`](std::io::Error) of kind `ConnectionRefused`
-    /// among the sources.
+    /// A [`Pool`](crate::Pool)'s own client knows. Of any other nothing is inferred from its errors, unless it
+    /// is said to send [without redirects](crate::Origin::without_redirects).
     pub fn is_unsent(&self) -> bool {
-        self.early || (!self.is_caller() && causes(&*self.source).any(is_connect))
+        matches!(self.fate, Fate::TurnedAway | Fate::Unsent)
+    }
+
+    /// Whether the server certainly did not act on the request, so that it is safe to send it again whatever
+    /// its method: it [never left](Self::is_unsent), or the server said by HTTP/2's REFUSED_STREAM or GOAWAY
+    /// that it did not look at it.
+    pub fn is_unprocessed(&self) -> bool {
+        self.is_unsent() || matches!(self.fate, Fate::GoneAway | Fate::Refused)
     }
 
     /// Whether it was the caller's own body that failed.
     pub(crate) fn is_caller(&self) -> bool {
-        causes(&*self.source).any(<dyn Error>::is::<CallerError>)
+        self.fate == Fate::Caller
+    }
+
+    /// Whether it says something about the instance.
+    pub(crate) fn is_failure(&self) -> bool {
+        match self.fate {
+            Fate::Unsent | Fate::Refused | Fate::Unknown => true,
+            // One that closes its connections in good order is no failure: it finishes what it took.
+            Fate::Caller | Fate::TurnedAway | Fate::GoneAway | Fate::AnyLeg => false,
+        }
     }
 }
 
@@ -57,6 +66,7 @@ impl fmt::Debug for OriginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OriginError")
             .field("instance", &self.instance)
+            .field("fate", &self.fate)
             .field("source", &self.source)
             .finish()
     }
@@ -68,14 +78,9 @@ impl Error for OriginError {
     }
 }
 
-fn is_connect(cause: &(dyn Error + 'static)) -> bool {
-    let legacy = cause.downcast_ref::<hyper_util::client::legacy::Error>();
-    let io = cause.downcast_ref::<std::io::Error>();
-    legacy.is_some_and(hyper_util::client::legacy::Error::is_connect)
-        || io.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
-}
-
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(super) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
 

@@ -1,6 +1,7 @@
 //! One instance as a client sees it.
 
 mod error;
+mod fate;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tower_service::Service;
 
 pub use self::error::OriginError;
 pub(crate) use self::error::chain;
+pub(crate) use self::fate::Kind;
 use crate::request_body::RequestBody;
 use crate::response_body::ResponseBody;
 
@@ -25,7 +27,8 @@ use crate::response_body::ResponseBody;
 /// response's extensions hold the [`InstanceId`]; an error names it.
 ///
 /// A [`Pool`](crate::Pool) makes them on hyper's pooled client. Any other client whose requests are
-/// [`http::Request`]s will do:
+/// [`http::Request`]s will do. Switch its redirects off, so that the calls stay with the live instances, and
+/// say so by [`without_redirects`](Self::without_redirects):
 ///
 /// ```
 /// use std::sync::Arc;
@@ -35,10 +38,11 @@ use crate::response_body::ResponseBody;
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let list = FixedInstancer::new("shop", [Instance::new("10.0.0.1:80")?]);
 /// let client = Client::builder(list).build_on(|instance: Arc<Instance>| async move {
-///     Origin::new(&instance, service_fn(|request: http::Request<RequestBody>| async move {
+///     let send = service_fn(|request: http::Request<RequestBody>| async move {
 ///         // Here a client of yours sends it to `request.uri()`.
 ///         Ok::<_, std::io::Error>(http::Response::new(request.uri().to_string()))
-///     }))
+///     });
+///     Ok::<_, fleetward_core::Error>(Origin::new(&instance, send)?.without_redirects())
 /// });
 /// let request = http::Request::get("/users/7").body(String::new())?;
 /// let response = client.send(request).await?;
@@ -55,35 +59,51 @@ pub struct Origin<S> {
     service: S,
 }
 
+#[derive(Clone)]
 struct Target {
     instance: InstanceId,
     scheme: Scheme,
     authority: Authority,
-    dialling: Dialling,
-}
-
-/// Who finds the instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialling {
-    /// The service, by the request's URI.
-    ByUri,
-    /// The service knows; the URI only says what to ask for.
-    Known { http2: bool },
+    kind: Kind,
 }
 
 impl<S> Origin<S> {
     /// Points `service` at `instance`; the scheme is the address's own, or else `http`.
     ///
+    /// Nothing is known of `service`, and most clients follow redirects unless they are told not to. So no
+    /// error of it is taken as proof that a request never left: the server may have carried it out, and
+    /// only what it redirected to was unreachable. For the same reason no error of it counts against the
+    /// instance in outlier detection. See [`without_redirects`](Self::without_redirects).
+    ///
+    /// `service` dials by the URI, so where it speaks HTTP/2 the `:authority` is the instance's own. For
+    /// requests that ask for another host over HTTP/2 use a [`Pool`](crate::Pool).
+    ///
     /// # Errors
     /// [`InvalidData`](fleetward_core::ErrorKind::InvalidData) if the address makes no URI.
     pub fn new(instance: &Instance, service: S) -> Result<Self, Error> {
-        Self::with(instance, Dialling::ByUri, service)
+        Self::with(instance, Kind::Any, service)
     }
 
-    pub(crate) fn with(instance: &Instance, dialling: Dialling, service: S) -> Result<Self, Error> {
+    /// Says that the service sends each request once, and to this instance: it follows no redirect and has
+    /// no retry of its own.
+    ///
+    /// Then each of its errors counts against the instance, and a request goes elsewhere, whatever its method,
+    /// if the error or one of its sources is a failure to connect: that of hyper-util's client, which reqwest
+    /// keeps as a source, or an [`io::Error`](std::io::Error) of kind `ConnectionRefused`. So does one that
+    /// the server refused to look at by HTTP/2's REFUSED_STREAM or GOAWAY.
+    #[must_use]
+    pub fn without_redirects(mut self) -> Self {
+        let target = Arc::make_mut(&mut self.target);
+        if matches!(target.kind, Kind::Any) {
+            target.kind = Kind::OneLeg;
+        }
+        self
+    }
+
+    pub(crate) fn with(instance: &Instance, kind: Kind, service: S) -> Result<Self, Error> {
         let (scheme, authority) = target(instance)?;
         let instance = instance.id().clone();
-        Ok(Self { target: Arc::new(Target { instance, scheme, authority, dialling }), service })
+        Ok(Self { target: Arc::new(Target { instance, scheme, authority, kind }), service })
     }
 }
 
@@ -103,33 +123,36 @@ impl Target {
     fn direct(&self, request: &mut Request<RequestBody>) {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         let headers = request.headers_mut();
-        let given = parts.authority.take();
-        parts.authority = Some(match self.dialling {
-            Dialling::ByUri => {
-                // Without userinfo, which a Host has not (RFC 9110, section 7.2).
-                let host = given.as_ref().map(|given| match given.as_str().rsplit_once('@') {
-                    Some((_, host)) => host,
-                    None => given.as_str(),
-                });
-                if let Some(Ok(host)) = host.map(HeaderValue::from_str) {
+        let given = parts.authority.take().and_then(without_userinfo);
+        parts.authority = Some(match self.kind {
+            Kind::Any | Kind::OneLeg => {
+                let host = given.and_then(|given| HeaderValue::from_str(given.as_str()).ok());
+                if let Some(host) = host {
                     headers.entry(header::HOST).or_insert(host);
                 }
                 self.authority.clone()
             }
-            // HTTP/2 has the authority in the URI's place, and no other one beside it (RFC 9113,
-            // section 8.3.1).
-            Dialling::Known { http2: true } => {
+            // hyper knows which version the connection speaks: it makes `Host` of the URI's authority in
+            // HTTP/1, and `:authority` in HTTP/2, which allows no `Host` that differs (RFC 9113, 8.3.1).
+            Kind::Pooled { .. } => {
                 let host = headers.remove(header::HOST);
                 let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-                host.or(given).unwrap_or_else(|| self.authority.clone())
+                let asked = host.and_then(without_userinfo).or(given);
+                asked.unwrap_or_else(|| self.authority.clone())
             }
-            // hyper makes the Host of it.
-            Dialling::Known { http2: false } => given.unwrap_or_else(|| self.authority.clone()),
         });
         parts.scheme = Some(self.scheme.clone());
         parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
         // All three parts are there, so this cannot fail.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    }
+}
+
+/// Neither `Host` nor `:authority` has userinfo (RFC 9110, section 7.2; RFC 9113, section 8.3.1).
+fn without_userinfo(authority: Authority) -> Option<Authority> {
+    match authority.as_str().rsplit_once('@') {
+        None => Some(authority),
+        Some((_, host)) => host.parse().ok(),
     }
 }
 
@@ -146,11 +169,18 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), OriginError>> {
         let ready = self.service.poll_ready(cx);
-        ready.map_err(|error| OriginError::early(&self.target.instance, error.into()))
+        ready.map_err(|error| {
+            let error = error.into();
+            OriginError::new(&self.target.instance, Kind::early(&error), error)
+        })
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         self.target.direct(&mut request);
+        let progress = request.body().progress().clone();
+        if !matches!(self.target.kind, Kind::Pooled { .. }) {
+            progress.asked();
+        }
         let response = self.service.call(request);
         let target = self.target.clone();
         Box::pin(async move {
@@ -162,7 +192,11 @@ where
                     response.extensions_mut().insert(instance.clone());
                     Ok(response)
                 }
-                Err(error) => Err(OriginError::late(instance, error.into())),
+                Err(error) => {
+                    let error = error.into();
+                    let fate = target.kind.fate(&error, &progress);
+                    Err(OriginError::new(instance, fate, error))
+                }
             }
         })
     }

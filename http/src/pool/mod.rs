@@ -5,6 +5,9 @@
 //! until calls say otherwise.
 
 mod dial;
+mod preface;
+mod tasks;
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,11 +20,13 @@ use http::uri::{PathAndQuery, Scheme};
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tower_service::Service;
 
 pub use self::dial::Dial;
-use crate::origin::{Dialling, target};
+use self::tasks::Tasks;
+pub use self::wire::Wire;
+use crate::origin::{Kind, target};
 use crate::{Origin, RequestBody};
 
 /// The client of one instance that a [`Pool`] makes.
@@ -93,8 +98,8 @@ impl<C> Pool<C> {
         }
     }
 
-    /// Talks HTTP/2 to every instance, without asking (default: HTTP/1.1, or what TLS agrees on). Calls
-    /// that ask an instance for the same authority share one connection.
+    /// Talks HTTP/2 to every instance by prior knowledge, without asking (default: HTTP/1.1, or what TLS
+    /// agrees on by ALPN). Calls that ask an instance for the same authority share one connection.
     pub fn with_http2_only(mut self) -> Self {
         self.http2 = true;
         self
@@ -107,7 +112,8 @@ impl<C> Pool<C> {
         self
     }
 
-    /// Sets how long a connection may take to stand: name lookup, TCP and TLS together (default 3 s).
+    /// Sets how long a connection may take to stand: name lookup, TCP, TLS and the server's HTTP/2 preface
+    /// together (default 3 s).
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -158,8 +164,9 @@ where
         parts.path_and_query = Some(PathAndQuery::from_static("/"));
         let uri = Uri::from_parts(parts)
             .map_err(|error| Error::invalid_data("the address makes no URI").with_source(error))?;
-        let dial = Dial::new(self.connector.clone(), uri, self.connect_timeout);
-        let client = legacy::Client::builder(TokioExecutor::new())
+        let dial = Dial::new(self.connector.clone(), uri, self.http2, self.connect_timeout);
+        let tasks = Tasks::default();
+        let client = legacy::Client::builder(tasks.clone())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.idle_timeout)
@@ -167,7 +174,7 @@ where
             .http2_only(self.http2)
             .http2_keep_alive_interval(self.keep_alive_interval)
             .build(dial);
-        Origin::with(instance, Dialling::Known { http2: self.http2 }, client)
+        Origin::with(instance, Kind::Pooled { http2: self.http2, aborted: tasks.aborted() }, client)
     }
 }
 

@@ -108,3 +108,35 @@ async fn one_that_fails_is_the_caller_s_own_error() {
     }
     assert!(members(&client).iter().all(Member::is_healthy));
 }
+
+#[tokio::test]
+async fn many_that_are_there_are_all_tried_again() {
+    let server = Server::start().await;
+    server.always(503);
+    let policy = fleetward_http::RetryPolicy::default();
+    let budget = std::sync::Arc::new(Unlimited);
+    let client = of([&server]).retry(policy).retry_budget(budget).build();
+    ready(&client, 1).await;
+    // In one task, whose calls together use up what tokio lets a task do at a time.
+    let puts = (0..30).map(|_| {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        for _ in 0..10 {
+            sender.send(Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"part ")))).unwrap();
+        }
+        let body = StreamBody::new(tokio_stream::wrappers::UnboundedReceiverStream::new(receiver));
+        client.send(Request::put("/").body(body).unwrap())
+    });
+    for response in futures::future::join_all(puts).await {
+        assert_eq!(response.unwrap().status(), 503);
+    }
+    assert_eq!(server.seen().len(), 90);
+}
+
+#[derive(Debug)]
+struct Unlimited;
+
+impl fleetward_core::RetryBudget for Unlimited {
+    fn allows(&self) -> bool {
+        true
+    }
+}

@@ -110,7 +110,7 @@ async fn any_client_serves_and_layers_go_on_both_sides() {
                     }
                 }
             });
-            Origin::new(&instance, inner)
+            Ok::<_, fleetward_core::Error>(Origin::new(&instance, inner)?.without_redirects())
         },
     );
     ready(&client, 2).await;

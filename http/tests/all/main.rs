@@ -5,8 +5,11 @@
 mod bodies;
 mod deadlines;
 mod feedback;
+mod http2;
 mod instances;
 mod retries;
 mod retry_after;
 mod server;
 mod support;
+mod unsent;
+mod versions;

@@ -27,8 +27,8 @@ pub(crate) struct Seen {
     pub(crate) body: Bytes,
 }
 
-/// Answers 200 with its own name, unless a reply stands in line; `/hang` never, `/slow` with a body that
-/// never ends.
+/// Answers 200 with its own name, unless a reply stands in line; `/hang` never, `/later` after a while, `/slow`
+/// with a body that never ends.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     state: Arc<State>,
@@ -97,6 +97,10 @@ async fn handle(state: Arc<State>, request: Request) -> Response {
     }
     match path.as_str() {
         "/hang" => std::future::pending().await,
+        "/later" => {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Response::new(Body::from(state.name.clone()))
+        }
         "/slow" => {
             let ticks = tokio_stream::iter(0..).then(|n: u32| async move {
                 tokio::time::sleep(Duration::from_millis(10)).await;

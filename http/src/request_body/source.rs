@@ -1,10 +1,9 @@
-//! A request's body in a form that can be sent more than once.
+//! What the attempts of a call make their bodies from.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use fleetward_core::{BoxError, ReadAhead};
@@ -12,81 +11,18 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
-type Boxed = UnsyncBoxBody<Bytes, BoxError>;
+use super::loan::Lender;
+use super::{CallerError, Kind, RequestBody};
 
-/// The body of a request, as an instance's client gets it for one attempt.
-///
-/// It is either whole, and knows its length, or comes in over time. Its errors are those of the body that
-/// the caller gave.
-pub struct RequestBody {
-    kind: Kind,
-}
-
-enum Kind {
-    Whole(Option<Bytes>),
-    Loan(Loan),
-}
-
-impl RequestBody {
-    /// An empty one.
-    pub fn empty() -> Self {
-        Bytes::new().into()
-    }
-}
-
-impl From<Bytes> for RequestBody {
-    fn from(bytes: Bytes) -> Self {
-        Self { kind: Kind::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())) }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.kind {
-            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Loan(loan) => loan.poll(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Loan(loan) => loan.is_end,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
-            Kind::Loan(loan) => loan.size,
-        }
-    }
-}
-
-impl fmt::Debug for RequestBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = matches!(self.kind, Kind::Whole(_));
-        f.debug_struct("RequestBody").field("whole", &whole).finish_non_exhaustive()
-    }
-}
+pub(super) type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What the attempts of a call make their bodies from.
 pub(crate) enum Source {
     /// All of it: each attempt gets a copy, which shares the bytes.
     Whole(Bytes),
-    /// A body that is still coming in. Gone once it was lent out; back if nothing was read of it.
-    Once(Slot),
+    /// A body that is still coming in: lent out until something was read of it.
+    Once(Arc<Lender>),
 }
-
-type Slot = Arc<Mutex<Option<Boxed>>>;
 
 impl Source {
     /// Takes what is there of the body, without waiting and within the bounds of [`ReadAhead`]. What is
@@ -101,33 +37,14 @@ impl Source {
     {
         let mut body = body.map_err(|error| CallerError(error.into()).into()).boxed_unsync();
         if body.size_hint().lower() > limit as u64 {
-            return Ok(Self::Once(Arc::new(Mutex::new(Some(body)))));
+            return Ok(Self::Once(Lender::new(body)));
         }
-        let (mut frames, mut ahead) = (VecDeque::new(), ReadAhead::up_to(limit));
-        // Polled with no waker: whoever sends the rest polls again with its own.
-        let mut cx = Context::from_waker(Waker::noop());
-        while ahead.goes_on() {
-            match Pin::new(&mut body).poll_frame(&mut cx) {
-                Poll::Ready(None) => return Ok(Self::Whole(join(frames))),
-                Poll::Ready(Some(frame)) => {
-                    let frame: Frame<Bytes> = frame?;
-                    let bytes = frame.data_ref().map_or(0, Bytes::len);
-                    ahead.took(bytes);
-                    let trailers = frame.is_trailers();
-                    if bytes == 0 && !trailers {
-                        continue;
-                    }
-                    frames.push_back(frame);
-                    // Passed through as they are.
-                    if trailers {
-                        break;
-                    }
-                }
-                Poll::Pending => break,
-            }
+        let mut frames = VecDeque::new();
+        if read(&mut body, limit, &mut frames)? {
+            return Ok(Self::Whole(join(frames)));
         }
         let rest = Resumed { frames, rest: body }.boxed_unsync();
-        Ok(Self::Once(Arc::new(Mutex::new(Some(rest)))))
+        Ok(Self::Once(Lender::new(rest)))
     }
 
     /// Whether it can be sent again after it has left.
@@ -139,71 +56,52 @@ impl Source {
         matches!(self, Self::Whole(bytes) if bytes.is_empty())
     }
 
-    /// The body for one attempt; `None` if it was sent before and cannot be sent again.
+    /// Whether [`lend`](Self::lend) would give it out.
+    pub(crate) fn can_lend(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Once(lender) => lender.can_lend(),
+        }
+    }
+
+    /// The body for one attempt, which takes it from the one before; `None` if something was read of it
+    /// and it cannot be sent again.
     pub(crate) fn lend(&self) -> Option<RequestBody> {
         Some(match self {
             Self::Whole(bytes) => bytes.clone().into(),
-            Self::Once(slot) => {
-                let body = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-                RequestBody { kind: Kind::Loan(Loan::new(body, slot.clone())) }
-            }
+            Self::Once(lender) => RequestBody::new(Kind::Loan(lender.lend()?)),
         })
     }
 }
 
-/// A body that goes back where it came from, if it is dropped before anything was read of it: an attempt
-/// that never left has lost nothing then, whatever client made it.
-struct Loan {
-    /// Never locked: only so that the loan is `Sync`, which some clients ask for.
-    body: Mutex<Boxed>,
-    /// What the body said of itself after it was last polled. It is asked only by who has it alone.
-    size: SizeHint,
-    is_end: bool,
-    slot: Option<Slot>,
-}
-
-impl Loan {
-    fn new(body: Boxed, slot: Slot) -> Self {
-        let (size, is_end) = (body.size_hint(), body.is_end_stream());
-        Self { body: Mutex::new(body), size, is_end, slot: Some(slot) }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let frame = Pin::new(&mut *body).poll_frame(cx);
-        if frame.is_ready() {
-            self.slot = None;
+/// Reads what is there; says whether that is all.
+fn read(
+    body: &mut Boxed,
+    limit: usize,
+    frames: &mut VecDeque<Frame<Bytes>>,
+) -> Result<bool, BoxError> {
+    let mut ahead = ReadAhead::up_to(limit);
+    while ahead.goes_on() {
+        if body.is_end_stream() {
+            return Ok(true);
         }
-        (self.size, self.is_end) = (body.size_hint(), body.is_end_stream());
-        frame
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let body = std::mem::take(body);
-            // The slot is empty while the body is lent, so nothing is dropped under the lock.
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+        let frame = match ahead.poll(|cx| Pin::new(&mut *body).poll_frame(cx)) {
+            Poll::Pending => break,
+            Poll::Ready(None) => return Ok(true),
+            Poll::Ready(Some(frame)) => frame?,
+        };
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        ahead.took(bytes);
+        let trailers = frame.is_trailers();
+        if bytes > 0 || trailers {
+            frames.push_back(frame);
+        }
+        // Passed through as they are.
+        if trailers {
+            break;
         }
     }
-}
-
-/// The caller's body failed, so that the instance is not to blame.
-#[derive(Debug)]
-pub(crate) struct CallerError(BoxError);
-
-impl fmt::Display for CallerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the request's body failed: {}", self.0)
-    }
-}
-
-impl std::error::Error for CallerError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.0)
-    }
+    Ok(false)
 }
 
 fn join(mut frames: VecDeque<Frame<Bytes>>) -> Bytes {
@@ -256,6 +154,8 @@ impl Body for Resumed {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use http_body_util::{Full, StreamBody};
 
     use super::*;
@@ -293,9 +193,7 @@ mod tests {
     async fn a_body_that_comes_in_is_lent_once_unless_it_comes_back_untouched() {
         let source = Source::new(stream(vec![data("one"), data("two")]), 1000).unwrap();
         assert!(!source.is_whole());
-        let untouched = source.lend().unwrap();
-        assert!(source.lend().is_none());
-        drop(untouched);
+        drop(source.lend().unwrap());
         let mut touched = source.lend().unwrap();
         assert_eq!(next(&mut touched).await, "one");
         assert_eq!(next(&mut touched).await, "two");
@@ -325,6 +223,29 @@ mod tests {
         assert!(!source.is_whole());
         let body = source.lend().unwrap();
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_there_although_the_task_s_budget_is_used_up() {
+        while tokio::task::coop::has_budget_remaining() {
+            tokio::task::coop::cooperative(std::future::ready(())).await;
+        }
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        sender.send(data("one")).unwrap();
+        drop(sender);
+        let body = StreamBody::new(tokio_stream::wrappers::UnboundedReceiverStream::new(receiver));
+        assert!(Source::new(body, 10).unwrap().is_whole());
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_over_reads_nothing_from_the_next_one() {
+        let source = Source::new(stream(vec![data("one")]), 1000).unwrap();
+        let mut first = source.lend().unwrap();
+        let mut second = source.lend().unwrap();
+        assert!(first.frame().await.unwrap().is_err());
+        assert_eq!(next(&mut second).await, "one");
+        drop(first);
+        assert!(!source.can_lend() && source.lend().is_none());
     }
 
     #[tokio::test]

@@ -1,0 +1,115 @@
+//! What became of a request whose client ended with an error.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fleetward_core::BoxError;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::Connected;
+
+use super::error::causes;
+use crate::request_body::{CallerError, Progress};
+
+/// What became of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// A limit of ours turned it away: it never left, and the instance has nothing to do with it.
+    TurnedAway,
+    /// It never left: the instance could not be reached, or the connection was gone before.
+    Unsent,
+    /// The server closes the connection and did not look at it.
+    GoneAway,
+    /// The server had no room for it.
+    Refused,
+    /// The server may have acted on it.
+    Unknown,
+    /// Some server may have acted on it, and some other one, to which the first has redirected, may be what
+    /// failed.
+    AnyLeg,
+    /// The caller's own body failed.
+    Caller,
+}
+
+/// What is known of the client of an instance.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// Nothing: it may follow redirects, so an error may be that of another server, and come after this one
+    /// has carried out the request.
+    Any,
+    /// It sends each request once, to this instance.
+    OneLeg,
+    /// A pool's: hyper's client, which always asks the body before it writes the head. Whether it speaks
+    /// HTTP/2 without asking, and whether one of its tasks was dropped before its end.
+    Pooled { http2: bool, aborted: Arc<AtomicBool> },
+}
+
+impl Kind {
+    /// Of a request whose client did not become ready for it.
+    pub(super) fn early(error: &BoxError) -> Fate {
+        if is_turned_away(error) { Fate::TurnedAway } else { Fate::Unsent }
+    }
+
+    /// Of a request that was handed over.
+    pub(super) fn fate(&self, error: &BoxError, progress: &Progress) -> Fate {
+        if is_turned_away(error) {
+            return Fate::TurnedAway;
+        }
+        if causes(&**error).any(<dyn Error>::is::<CallerError>) {
+            return Fate::Caller;
+        }
+        match self {
+            Self::Any => Fate::AnyLeg,
+            Self::OneLeg if causes(&**error).any(is_connect) => Fate::Unsent,
+            Self::OneLeg => not_processed(error),
+            Self::Pooled { .. } if !progress.is_begun() => Fate::Unsent,
+            Self::Pooled { http2, aborted } => match not_processed(error) {
+                Fate::Unknown
+                    if !aborted.load(Ordering::Acquire)
+                        && !progress.is_polled()
+                        && never_opened(error, *http2) =>
+                {
+                    Fate::Unsent
+                }
+                fate => fate,
+            },
+        }
+    }
+}
+
+/// Whether a limit below has turned the call away. The error of a whole call, which names its service,
+/// is another call's, on which this one depends: it says nothing about this request.
+pub(super) fn is_turned_away(error: &BoxError) -> bool {
+    let own = error.downcast_ref::<fleetward_core::Error>();
+    own.is_some_and(|error| error.is_unsent() && error.context("service").is_none())
+}
+
+fn is_connect(cause: &(dyn Error + 'static)) -> bool {
+    let legacy = cause.downcast_ref::<legacy::Error>();
+    let io = cause.downcast_ref::<io::Error>();
+    legacy.is_some_and(legacy::Error::is_connect)
+        || io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// What the server says of a request that it did not look at (RFC 9113, sections 6.8 and 8.7). h2 gives a
+/// GOAWAY only to the streams above its last stream id: those below end with an I/O error if the
+/// connection goes first.
+fn not_processed(error: &BoxError) -> Fate {
+    let h2 = causes(&**error).find_map(|cause| cause.downcast_ref::<h2::Error>());
+    match h2.filter(|error| error.is_remote()) {
+        Some(error) if error.is_go_away() => Fate::GoneAway,
+        Some(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => Fate::Refused,
+        _ => Fate::Unknown,
+    }
+}
+
+/// Whether the request waited for a stream, for the server takes only so many at once, when its connection
+/// ended: hyper drops it then, and says no more than that its task is gone. It says the same when a runtime
+/// drops the task, or when a body panics, which was polled then.
+fn never_opened(error: &BoxError, http2: bool) -> bool {
+    let Some(legacy) = error.downcast_ref::<legacy::Error>() else { return false };
+    let hyper = legacy.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    let agreed = legacy.connect_info().is_some_and(Connected::is_negotiated_h2);
+    (http2 || agreed) && hyper.is_some_and(|error| error.is_user() && error.source().is_some())
+}
