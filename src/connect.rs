@@ -161,7 +161,7 @@ fn named(handle: &RegistryHandle) -> Result<ServiceName, Error> {
 /// The balancer that a URL names.
 pub(crate) fn balancer(options: &mut Options) -> Result<Option<Arc<dyn Balancer>>, Error> {
     let spec = options.take("balancer")?;
-    spec.map(|spec| fleetward_balancers::by_name(&spec)).transpose()
+    spec.map(|spec| fleetward_balancers::by_name_in_url(&spec)).transpose()
 }
 
 fn reflector_config(options: &mut Options) -> Result<ReflectorConfig, Error> {

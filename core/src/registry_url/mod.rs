@@ -93,7 +93,7 @@ impl RegistryUrl {
             password,
             hosts,
             path: decode(path.strip_suffix('/').unwrap_or(path))?,
-            options: Options::parse(query),
+            options: Options::parse_redacted(query),
             in_place: query.split('&').all(is_option),
         })
     }

@@ -22,13 +22,14 @@ use crate::{Error, Secret, redact};
 /// # Ok::<(), fleetward_core::Error>(())
 /// ```
 ///
-/// Neither an error nor `Debug` shows a value or an unknown name: both may be a secret, or a piece
-/// of one that was not escaped.
+/// Neither an error nor `Debug` shows a value; and of a URL's options no error shows an unknown name
+/// either, for it may be a piece of a secret that was not escaped.
 #[derive(Clone, Default)]
 pub struct Options {
     /// What is not taken yet, each with its place in the query.
     left: Vec<(usize, String, Secret)>,
     given: usize,
+    redacted: bool,
     known: Vec<&'static str>,
 }
 
@@ -40,7 +41,13 @@ impl Options {
             .enumerate()
             .map(|(place, (key, value))| (place, key.into_owned(), Secret::new(value)))
             .collect();
-        Self { given: left.len(), left, known: Vec::new() }
+        Self { given: left.len(), left, redacted: false, known: Vec::new() }
+    }
+
+    /// As [`parse`](Self::parse), for a query that comes from a URL: an unknown option is not named,
+    /// its place is given.
+    pub fn parse_redacted(query: &str) -> Self {
+        Self { redacted: true, ..Self::parse(query) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -134,15 +141,18 @@ impl Options {
     /// Checks that nothing is left over.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) with the place of the first unknown option,
-    /// and the names of all known ones.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) with the name of the first unknown option, or
+    /// its place, and the names of all known ones.
     pub fn finish(&self) -> Result<(), Error> {
         let Some((place, unknown, _)) = self.left.first() else { return Ok(()) };
         let known = self.known();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        let place = format!("no. {} of {} {}", place + 1, self.given, redact::length(unknown));
+        let unknown = match self.redacted {
+            true => format!("no. {} of {} {}", place + 1, self.given, redact::length(unknown)),
+            false => unknown.clone(),
+        };
         Err(Error::invalid_input(format!("unknown option; known options are: {known}"))
-            .with_context("option", place))
+            .with_context("option", unknown))
     }
 
     fn known(&self) -> Vec<&'static str> {
