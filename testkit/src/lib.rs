@@ -7,4 +7,5 @@ pub mod proxy;
 pub mod servers;
 mod wait;
 
+pub use address::HeldAddress;
 pub use wait::{Outcome, eventually};

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fleetward_core::Instance;
+use fleetward_testkit::HeldAddress;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -26,6 +27,8 @@ use crate::greet::{GreetRequest, GreetResponse};
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) seen: Arc<Seen>,
+    /// Another server may listen there when this one is gone, and nobody else.
+    held: Option<HeldAddress>,
     runtime: Option<Runtime>,
     shutdown: Option<oneshot::Sender<()>>,
 }
@@ -67,11 +70,14 @@ impl Server {
             .build()
             .unwrap();
         let seen = Arc::new(Seen::default());
+        // Where the port is given, whoever had it first holds it.
+        let held = (address.port() == 0).then(|| HeldAddress::at(address).unwrap());
+        let address = held.as_ref().map_or(address, HeldAddress::addr);
         let (bound, address_of) = oneshot::channel();
         let (shutdown, on_shutdown) = oneshot::channel();
         runtime.spawn(serve(address, builder, others, seen.clone(), bound, on_shutdown));
         let address = address_of.await.unwrap();
-        Self { address, seen, runtime: Some(runtime), shutdown: Some(shutdown) }
+        Self { address, seen, held, runtime: Some(runtime), shutdown: Some(shutdown) }
     }
 
     pub(crate) fn instance(&self) -> Instance {
@@ -97,6 +103,7 @@ impl Server {
     /// As SIGKILL: listener and connections are gone at once.
     pub(crate) fn kill(mut self) -> SocketAddr {
         self.runtime.take().unwrap().shutdown_background();
+        self.held.take().map(HeldAddress::until_exit);
         self.address
     }
 

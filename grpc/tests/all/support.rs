@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleetward_core::{Backoff, Instance, Publisher};
 use fleetward_grpc::{Channel, ChannelBuilder, ConnectionConfig};
-use tokio::net::TcpListener;
+use fleetward_testkit::HeldAddress;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
@@ -66,9 +66,9 @@ pub(crate) async fn who(channel: &Channel) -> Result<String, Status> {
     Ok(morning(channel, "you").await?.split_once(' ').unwrap().0.to_owned())
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens, nor will.
 pub(crate) async fn dead_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    HeldAddress::at("127.0.0.1:0".parse().unwrap()).unwrap().until_exit()
 }
 
 pub(crate) async fn dead_instance() -> Instance {

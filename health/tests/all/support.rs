@@ -8,6 +8,7 @@ use fleetward_core::{
     Endpointer, EndpointerBuilder, Error, HealthChecked, Instance, InstanceId, Probe, Probing,
     Publisher,
 };
+use fleetward_testkit::HeldAddress;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -60,13 +61,13 @@ pub(crate) async fn reason(endpointer: &Endpointer<()>) -> String {
     timeout(LONG, wait).await.unwrap().no_endpoints("greeter").to_string()
 }
 
+/// A listener, and its address: nobody else gets it when the listener is gone.
 pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
+    let held = HeldAddress::at("127.0.0.1:0".parse().unwrap()).unwrap();
+    (held.listen().await.unwrap(), held.until_exit())
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens, nor will.
 pub(crate) async fn dead_address() -> SocketAddr {
     listen().await.1
 }

@@ -12,6 +12,7 @@ use axum::response::Response;
 use axum::serve::ListenerExt;
 use bytes::Bytes;
 use fleetward_core::Instance;
+use fleetward_testkit::HeldAddress;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -136,10 +137,10 @@ pub(crate) async fn raw(answer: &'static str) -> (Instance, Arc<AtomicUsize>) {
     (instance, requests)
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens, nor will.
 pub(crate) async fn dead_instance() -> Instance {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    Instance::new(listener.local_addr().unwrap()).unwrap()
+    let held = HeldAddress::at("127.0.0.1:0".parse().unwrap()).unwrap();
+    Instance::new(held.until_exit()).unwrap()
 }
 
 /// Sends half of a body, then nothing more.

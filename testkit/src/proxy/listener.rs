@@ -9,12 +9,6 @@ use tokio::sync::watch;
 use super::connection::carry;
 use super::{Fate, Shared};
 
-pub(super) async fn bind(address: SocketAddr) -> TcpListener {
-    TcpListener::bind(address)
-        .await
-        .unwrap_or_else(|error| panic!("the proxy cannot listen on {address}: {error}"))
-}
-
 /// Until it is aborted.
 pub(super) async fn accept(listener: TcpListener, target: SocketAddr, shared: Arc<Shared>) {
     loop {

@@ -38,10 +38,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::HeldAddress;
+
 /// A proxy in front of one address. Dropping it ends its connections.
 pub struct FaultProxy {
     target: SocketAddr,
-    address: SocketAddr,
+    /// Held also while connections are refused.
+    address: HeldAddress,
     shared: Arc<Shared>,
     accepting: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
@@ -86,7 +89,7 @@ impl FaultProxy {
     pub async fn start(target: SocketAddr) -> Self {
         let (conditions, _) = watch::channel(Conditions::default());
         let shared = Arc::new(Shared { conditions, connections: Mutex::default() });
-        let [address] = crate::address::claim([PORT]);
+        let address = HeldAddress::claim();
         let accepting = tokio::sync::Mutex::default();
         let proxy = Self { target, address, shared, accepting };
         proxy.accept().await;
@@ -95,12 +98,12 @@ impl FaultProxy {
 
     /// Where to connect to instead of the target.
     pub fn addr(&self) -> SocketAddr {
-        self.address
+        self.address.addr()
     }
 
     /// Where to connect to, as `host:port`.
     pub fn endpoint(&self) -> String {
-        self.address.to_string()
+        self.addr().to_string()
     }
 
     /// Delays all bytes, each way, by so much. They keep their distance and order.
@@ -144,7 +147,8 @@ impl FaultProxy {
         self.half_open();
     }
 
-    /// Closes the listener: new connections are refused. Open ones stay; see [`cut`](Self::cut).
+    /// Closes the listener and keeps the address: new connections are refused. Open ones stay; see
+    /// [`cut`](Self::cut).
     pub async fn refuse(&self) {
         if let Some(accepting) = self.accepting.lock().await.take() {
             accepting.abort();
@@ -156,11 +160,15 @@ impl FaultProxy {
     /// Takes new connections again after [`refuse`](Self::refuse).
     ///
     /// # Panics
-    /// If somebody took the address meanwhile.
+    /// If the system does not let it, as where somebody took the address: not on Linux, where it is
+    /// held.
     pub async fn accept(&self) {
         let mut accepting = self.accepting.lock().await;
         if accepting.is_none() {
-            let listener = listener::bind(self.address).await;
+            let listener = self.address.listen().await;
+            let listener = listener.unwrap_or_else(|error| {
+                panic!("the proxy cannot listen on {}: {error}", self.addr())
+            });
             let (target, shared) = (self.target, self.shared.clone());
             *accepting = Some(tokio::spawn(listener::accept(listener, target, shared)));
         }
@@ -220,13 +228,10 @@ impl Drop for FaultProxy {
 impl fmt::Debug for FaultProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FaultProxy")
-            .field("address", &self.address)
+            .field("address", &self.addr())
             .field("target", &self.target)
             .field("conditions", &*self.shared.conditions.borrow())
             .field("open", &self.open_connections())
             .finish_non_exhaustive()
     }
 }
-
-/// Below the ports that clients are given, so that nobody gets it while nothing listens there.
-const PORT: u16 = 9_999;

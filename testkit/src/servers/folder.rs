@@ -29,6 +29,12 @@ impl Folder {
         self.dir.path().join("log")
     }
 
+    /// Whether the server gave up because somebody else listens where it wants to.
+    pub(crate) fn says_address_in_use(&self) -> bool {
+        let log = fs::read(self.log()).unwrap_or_default();
+        String::from_utf8_lossy(&log).contains("address already in use")
+    }
+
     /// The log, opened at its end: a server that is started again goes on in the same file.
     pub(crate) fn open_log(&self) -> io::Result<File> {
         OpenOptions::new().create(true).append(true).open(self.log())

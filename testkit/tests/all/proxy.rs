@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleetward_testkit::eventually;
 use fleetward_testkit::proxy::FaultProxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -203,6 +203,22 @@ async fn slices_come_one_by_one() {
         reads += 1;
     }
     assert!(reads > 3, "30 bytes in slices of 3 came in {reads} reads");
+}
+
+/// "Refused" is not "free": the port is somebody else's soon on a busy machine.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn it_keeps_its_address_while_it_refuses() {
+    let echo = echo().await;
+    echo.proxy.refuse().await;
+    let error = TcpStream::connect(echo.proxy.addr()).await.expect_err("it refuses");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    let other = TcpSocket::new_v4().expect("a socket");
+    other.set_reuseaddr(false).expect("a new socket may say so");
+    let taken = other.bind(echo.proxy.addr()).expect_err("it is the proxy's");
+    assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+    echo.proxy.accept().await;
+    echo.connected().await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use super::super::folder::Folder;
 use super::super::process::Process;
 use super::super::tls::{Authority, Tls};
 use super::{Addresses, Consul, ConsulCluster, Launch, Mode};
+use crate::HeldAddress;
 
 /// Builds a [`Consul`] or a [`ConsulCluster`].
 #[derive(Clone, Debug, Default)]
@@ -51,11 +52,21 @@ impl ConsulBuilder {
     ///
     /// If Consul is missing, or the agent is not ready within its deadline.
     pub async fn start(self) -> Consul {
-        let mode = if self.persistent { Mode::Alone } else { Mode::Dev };
-        let consul = self.agent("consul", Addresses::claim(), mode);
-        consul.spawn_again();
-        consul.ready().await;
-        consul
+        self.start_at(Addresses::claim).await
+    }
+
+    /// With other addresses if the agent finds that one of them is taken.
+    async fn start_at(&self, mut claim: impl FnMut() -> (Addresses, [HeldAddress; 4])) -> Consul {
+        for _ in 0..STARTS {
+            let mode = if self.persistent { Mode::Alone } else { Mode::Dev };
+            let (addresses, held) = claim();
+            let consul = self.agent("consul", addresses, held, mode);
+            consul.spawn_again();
+            if consul.comes_up().await {
+                return consul;
+            }
+        }
+        panic!("somebody takes every address that a Consul was given");
     }
 
     /// Like [`start`](Self::start); `None` if Consul is [missing](super::super::require).
@@ -71,17 +82,14 @@ impl ConsulBuilder {
     /// As [`start`](Self::start) does, and if `size` is 0.
     pub async fn start_cluster(self, size: usize) -> ConsulCluster {
         assert!(size > 0, "a cluster has at least one server");
-        let addresses: Vec<_> = (0..size).map(|_| Addresses::claim()).collect();
-        let join: Vec<_> = addresses.iter().map(|at| at.gossip).collect();
-        let members = addresses.iter().enumerate().map(|(index, at)| {
-            self.agent(&format!("consul{index}"), *at, Mode::Member(join.clone()))
-        });
-        let members: Vec<_> = members.collect();
-        members.iter().for_each(Consul::spawn_again);
-        for member in &members {
-            member.ready().await;
+        for _ in 0..STARTS {
+            let members = self.members(size);
+            members.iter().for_each(Consul::spawn_again);
+            if up(&members).await {
+                return ConsulCluster::new(members);
+            }
         }
-        ConsulCluster::new(members)
+        panic!("somebody takes every address that a Consul was given");
     }
 
     /// Like [`start_cluster`](Self::start_cluster); `None` if Consul is missing.
@@ -90,7 +98,22 @@ impl ConsulBuilder {
         Some(self.start_cluster(size).await)
     }
 
-    fn agent(&self, name: &str, addresses: Addresses, mode: Mode) -> Consul {
+    fn members(&self, size: usize) -> Vec<Consul> {
+        let places: Vec<_> = (0..size).map(|_| Addresses::claim()).collect();
+        let join: Vec<_> = places.iter().map(|(at, _)| at.gossip).collect();
+        let member = |(index, (at, held))| {
+            self.agent(&format!("consul{index}"), at, held, Mode::Member(join.clone()))
+        };
+        places.into_iter().enumerate().map(member).collect()
+    }
+
+    fn agent(
+        &self,
+        name: &str,
+        addresses: Addresses,
+        held: [HeldAddress; 4],
+        mode: Mode,
+    ) -> Consul {
         let folder = Folder::new(name);
         let launch = Launch {
             program: demand(Server::Consul),
@@ -105,8 +128,48 @@ impl ConsulBuilder {
             launch,
             name: name.to_owned(),
             addresses,
+            _held: held,
             tls,
             folder,
         }
+    }
+}
+
+/// Whether all of them come up.
+async fn up(members: &[Consul]) -> bool {
+    for member in members {
+        if !member.comes_up().await {
+            return false;
+        }
+    }
+    true
+}
+
+/// An address that is held is taken by those only who take it on purpose.
+const STARTS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_whose_address_is_taken_gets_another() {
+        if require(Server::Consul).is_none() {
+            return;
+        }
+        let mut thief = None;
+        let builder = Consul::builder();
+        let consul = builder
+            .start_at(|| {
+                let (addresses, held) = Addresses::claim();
+                let steal = || std::net::TcpListener::bind(addresses.http);
+                thief
+                    .get_or_insert_with(|| steal().expect("a listener may come to a held address"));
+                (addresses, held)
+            })
+            .await;
+        let thief = thief.expect("it is called").local_addr().expect("it is bound");
+        assert_ne!(consul.addr(), thief);
+        assert!(consul.is_running());
     }
 }

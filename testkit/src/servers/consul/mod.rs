@@ -18,7 +18,7 @@ use self::launch::{Launch, Mode, ROOT_TOKEN};
 use super::folder::Folder;
 use super::process::Process;
 use super::tls::Tls;
-use crate::eventually;
+use crate::{HeldAddress, eventually};
 
 /// A real Consul: an agent that is its own server, or a server of a [`ConsulCluster`].
 ///
@@ -35,6 +35,8 @@ pub struct Consul {
     launch: Launch,
     name: String,
     addresses: Addresses,
+    /// Held as long as the agent may be started there.
+    _held: [HeldAddress; 4],
     tls: Option<Tls>,
     folder: Folder,
 }
@@ -185,17 +187,27 @@ impl Consul {
 
     /// Waits until the agent's own `consul` service passes; a leader alone is not enough.
     pub async fn ready(&self) {
+        assert!(self.comes_up().await, "somebody listens at an address of {}", self.name);
+    }
+
+    /// As [`ready`](Self::ready); false if somebody else listens at one of its addresses.
+    async fn comes_up(&self) -> bool {
         eventually(&format!("{} is ready", self.name), START_DEADLINE, || async {
-            assert!(self.is_running(), "{} ended while it was starting", self.name);
+            if !self.is_running() {
+                let in_use = self.folder.says_address_in_use();
+                assert!(in_use, "{} ended while it was starting", self.name);
+                return Some(false);
+            }
             let path = "/v1/health/service/consul?passing=1&consistent";
             let answer = self.try_request("GET", path, "").await;
-            answer.is_ok_and(|(status, text)| {
+            let ready = answer.is_ok_and(|(status, text)| {
                 // Printed prettily in -dev mode.
                 let text = text.replace("\": \"", "\":\"");
                 status == 200 && text.contains(&format!("\"Node\":\"{}\"", self.name))
-            })
+            });
+            ready.then_some(true)
         })
-        .await;
+        .await
     }
 
     fn succeeded(&self, path: &str, answer: io::Result<(u16, String)>) -> String {
@@ -217,9 +229,10 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn claim() -> Self {
-        let [http, https, server, gossip] = crate::address::claim([8500, 8501, 8300, 8301]);
-        Self { http, https, server, gossip }
+    fn claim() -> (Self, [HeldAddress; 4]) {
+        let held = crate::address::claim([8500, 8501, 8300, 8301]);
+        let [http, https, server, gossip] = held.each_ref().map(HeldAddress::addr);
+        (Self { http, https, server, gossip }, held)
     }
 }
 

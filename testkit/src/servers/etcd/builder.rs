@@ -9,6 +9,7 @@ use super::super::folder::Folder;
 use super::super::process::Process;
 use super::super::tls::{Authority, Tls};
 use super::{Addresses, Etcd, EtcdCluster, Launch};
+use crate::HeldAddress;
 
 /// Which etcd to start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,10 +84,21 @@ impl EtcdBuilder {
     ///
     /// If etcd or etcdctl is missing, or the server is not ready within its deadline.
     pub async fn start(self) -> Etcd {
-        let etcd = self.member("etcd", None);
-        etcd.spawn_again();
-        etcd.ready().await;
-        etcd
+        self.start_at(Addresses::claim).await
+    }
+
+    /// With other addresses if the server finds that one of them is taken.
+    async fn start_at(&self, mut claim: impl FnMut() -> (Addresses, [HeldAddress; 3])) -> Etcd {
+        for _ in 0..STARTS {
+            let (addresses, held) = claim();
+            let members = format!("etcd=http://{}", addresses.peer);
+            let etcd = self.member("etcd", addresses, held, members);
+            etcd.spawn_again();
+            if etcd.comes_up().await {
+                return etcd;
+            }
+        }
+        panic!("somebody takes every address that an etcd was given");
     }
 
     /// Like [`start`](Self::start); `None` if a program is [missing](super::super::require).
@@ -102,25 +114,15 @@ impl EtcdBuilder {
     /// As [`start`](Self::start) does, and if `size` is 0.
     pub async fn start_cluster(self, size: usize) -> EtcdCluster {
         assert!(size > 0, "a cluster has at least one member");
-        let names: Vec<_> = (0..size).map(|index| format!("etcd{index}")).collect();
-        let addresses: Vec<_> = (0..size).map(|_| Addresses::claim()).collect();
-        let peers: Vec<_> = names
-            .iter()
-            .zip(&addresses)
-            .map(|(name, at)| format!("{name}=http://{}", at.peer))
-            .collect();
-        let peers = peers.join(",");
-        let members: Vec<_> = names
-            .iter()
-            .zip(&addresses)
-            .map(|(name, at)| self.member(name, Some((*at, peers.clone()))))
-            .collect();
-        // None is healthy before most are there, so all are started before the first wait.
-        members.iter().for_each(Etcd::spawn_again);
-        for member in &members {
-            member.ready().await;
+        for _ in 0..STARTS {
+            let members = self.members(size);
+            // None is healthy before most are there, so all are started before the first wait.
+            members.iter().for_each(Etcd::spawn_again);
+            if up(&members).await {
+                return EtcdCluster::new(members);
+            }
         }
-        EtcdCluster::new(members)
+        panic!("somebody takes every address that an etcd was given");
     }
 
     /// Like [`start_cluster`](Self::start_cluster); `None` if a program is missing.
@@ -135,12 +137,24 @@ impl EtcdBuilder {
         Some(())
     }
 
-    /// A server that is not started yet; without `place` it is a cluster of its own.
-    fn member(&self, name: &str, place: Option<(Addresses, String)>) -> Etcd {
-        let (addresses, members) = place.unwrap_or_else(|| {
-            let addresses = Addresses::claim();
-            (addresses, format!("{name}=http://{}", addresses.peer))
-        });
+    fn members(&self, size: usize) -> Vec<Etcd> {
+        let names = (0..size).map(|index| format!("etcd{index}"));
+        let places: Vec<_> = names.map(|name| (name, Addresses::claim())).collect();
+        let peers: Vec<_> =
+            places.iter().map(|(name, (at, _))| format!("{name}=http://{}", at.peer)).collect();
+        let peers = peers.join(",");
+        let member = |(name, (at, held)): (String, _)| self.member(&name, at, held, peers.clone());
+        places.into_iter().map(member).collect()
+    }
+
+    /// A server that is not started yet; `members` are all of its cluster.
+    fn member(
+        &self,
+        name: &str,
+        addresses: Addresses,
+        held: [HeldAddress; 3],
+        members: String,
+    ) -> Etcd {
         let folder = Folder::new(name);
         let data_dir = self.data_dir.as_ref().map_or_else(|| folder.data(), |own| own.join(name));
         let program = demand(self.version.server());
@@ -150,9 +164,49 @@ impl EtcdBuilder {
             launch: Mutex::new(Launch { program, data_dir, members, generation: 0, args }),
             name: name.to_owned(),
             addresses,
+            _held: held,
             tls: self.authority.clone().map(Tls::new),
             etcdctl: demand(Server::Etcdctl),
             folder,
         }
+    }
+}
+
+/// Whether all of them come up.
+async fn up(members: &[Etcd]) -> bool {
+    for member in members {
+        if !member.comes_up().await {
+            return false;
+        }
+    }
+    true
+}
+
+/// An address that is held is taken by those only who take it on purpose.
+const STARTS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_whose_address_is_taken_gets_another() {
+        let builder = Etcd::builder();
+        if builder.require().is_none() {
+            return;
+        }
+        let mut thief = None;
+        let etcd = builder
+            .start_at(|| {
+                let (addresses, held) = Addresses::claim();
+                let steal = || std::net::TcpListener::bind(addresses.client);
+                thief
+                    .get_or_insert_with(|| steal().expect("a listener may come to a held address"));
+                (addresses, held)
+            })
+            .await;
+        let thief = thief.expect("it is called").local_addr().expect("it is bound");
+        assert_ne!(etcd.addr(), thief);
+        assert!(etcd.is_running());
     }
 }

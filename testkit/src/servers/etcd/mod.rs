@@ -19,7 +19,7 @@ use self::launch::Launch;
 use super::folder::Folder;
 use super::process::Process;
 use super::tls::Tls;
-use crate::eventually;
+use crate::{HeldAddress, eventually};
 
 /// A real etcd of one member, or one member of an [`EtcdCluster`].
 ///
@@ -36,6 +36,8 @@ pub struct Etcd {
     launch: Mutex<Launch>,
     name: String,
     addresses: Addresses,
+    /// Held as long as the server may be started there.
+    _held: [HeldAddress; 3],
     tls: Option<Tls>,
     etcdctl: PathBuf,
     folder: Folder,
@@ -176,11 +178,20 @@ impl Etcd {
 
     /// Waits until the server answers, which in a cluster needs a leader.
     pub async fn ready(&self) {
+        assert!(self.comes_up().await, "somebody listens at an address of {}", self.name);
+    }
+
+    /// As [`ready`](Self::ready); false if somebody else listens at one of its addresses.
+    async fn comes_up(&self) -> bool {
         eventually(&format!("{} is healthy", self.name), START_DEADLINE, || async {
-            assert!(self.is_running(), "{} ended while it was starting", self.name);
-            http::get(self.addresses.metrics, "/health").await.is_ok()
+            if !self.is_running() {
+                let in_use = self.folder.says_address_in_use();
+                assert!(in_use, "{} ended while it was starting", self.name);
+                return Some(false);
+            }
+            http::get(self.addresses.metrics, "/health").await.is_ok().then_some(true)
         })
-        .await;
+        .await
     }
 
     fn launch(&self) -> std::sync::MutexGuard<'_, Launch> {
@@ -198,9 +209,10 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn claim() -> Self {
-        let [client, peer, metrics] = crate::address::claim([2379, 2380, 2381]);
-        Self { client, peer, metrics }
+    fn claim() -> (Self, [HeldAddress; 3]) {
+        let held = crate::address::claim([2379, 2380, 2381]);
+        let [client, peer, metrics] = held.each_ref().map(HeldAddress::addr);
+        (Self { client, peer, metrics }, held)
     }
 }
 
