@@ -1,11 +1,12 @@
 //! What the attempts of one call know of each other.
 //!
-//! A retry must leave out the instances tried already, and say which instance an error came from.
+//! A retry must leave out the instances tried already, and say which instance an error came from. It
+//! must know whether the request has left, and whose instance is to blame when its deadline passes.
 //! The retry layer and the balancer do not know each other's types, and the caller may have put
-//! other layers between them, so the two meet in a place of the thread's in which an attempt lies
-//! while its future is polled. A layer that moves the call to another task (tower's `Buffer`) cuts
+//! other layers between them, so the two meet in a thread-local that holds the attempt while its
+//! future is polled or dropped. A layer that moves the call to another task (tower's `Buffer`) cuts
 //! the line; then only the exclusion is lost. The line ends at the endpoint: what an instance's
-//! service calls in turn is no attempt of this call, so it runs while the place is
+//! service calls in turn is no attempt of this call, so it is polled and dropped while the place is
 //! [taken](current).
 
 use std::cell::Cell;
@@ -31,19 +32,67 @@ pub(crate) struct Attempt {
     picked: Option<Arc<EndpointState>>,
     /// The time as of the first poll, until a pick has used it.
     now: Option<Instant>,
+    /// When it got its endpoint, if it had to wait for one.
+    picked_at: Option<Instant>,
+    reached: Reached,
+    expired: Expired,
+    gave_up: bool,
 }
 
 /// How many attempts went before, and where to.
 #[derive(Debug)]
 pub(crate) struct Earlier {
     pub(crate) number: u32,
+    /// In order.
     pub(crate) tried: Vec<InstanceId>,
+    /// Set if this attempt takes the place of one that never left.
+    pub(crate) again: Option<Again>,
+}
+
+/// How far a call has come whose attempts come back unsent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Again {
+    /// How often it has gone where it had been before.
+    pub(crate) rounds: u32,
+    /// Since when it waits for an endpoint that takes it.
+    pub(crate) since: Option<Instant>,
+}
+
+/// How far an attempt has come, as far as the balancers under it say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    /// No balancer has seen it.
+    Nothing,
+    /// It waits for an endpoint.
+    Waiting,
+    /// It has an endpoint, whose service is not yet ready for it.
+    Picked,
+    /// Some endpoint's service has been called. Layers in between may make more than one call.
+    Called,
+}
+
+/// Whether the drop that is under way says that an instance took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expired {
+    No,
+    /// The instance that the attempt went to.
+    Picked,
+    /// The instance of every call that is dropped.
+    All,
 }
 
 impl Attempt {
     /// One that is polled for the first time at `now`.
-    pub(crate) fn new(earlier: Option<Box<Earlier>>, now: Instant) -> Self {
-        Self { earlier, picked: None, now: Some(now) }
+    pub(crate) fn new(earlier: Option<Box<Earlier>>, now: Option<Instant>) -> Self {
+        Self {
+            earlier,
+            picked: None,
+            now,
+            picked_at: None,
+            reached: Reached::Nothing,
+            expired: Expired::No,
+            gave_up: false,
+        }
     }
 }
 
@@ -69,6 +118,12 @@ impl Current {
         }
     }
 
+    /// Set if the attempt takes the place of one that never left.
+    #[inline]
+    pub(crate) fn again(&mut self) -> Option<&mut Again> {
+        self.0.as_mut()?.earlier.as_mut()?.again.as_mut()
+    }
+
     /// The time, read for this attempt already or now.
     #[inline]
     pub(crate) fn now(&mut self) -> Instant {
@@ -78,11 +133,55 @@ impl Current {
 
     /// Notes where the attempt goes, or that it found no endpoint.
     #[inline]
-    pub(crate) fn goes_to(&mut self, endpoint: Option<&Arc<EndpointState>>) {
+    pub(crate) fn goes_to(&mut self, endpoint: Option<&Arc<EndpointState>>, now: Instant) {
         // Outside any retry there is nobody to tell.
         if let Some(attempt) = &mut self.0 {
             attempt.picked = endpoint.cloned();
+            if attempt.reached == Reached::Waiting && endpoint.is_some() {
+                attempt.picked_at = Some(now);
+            }
+            if attempt.reached != Reached::Called {
+                attempt.reached =
+                    if endpoint.is_some() { Reached::Picked } else { Reached::Waiting };
+            }
         }
+    }
+
+    /// Notes that the endpoint's service is called: from now on the request may leave.
+    #[inline]
+    pub(crate) fn calls(&mut self) {
+        if let Some(attempt) = &mut self.0 {
+            attempt.reached = Reached::Called;
+        }
+    }
+
+    /// Notes that the attempt ends because no endpoint takes the call: the errors before say more.
+    pub(crate) fn gives_up(&mut self) {
+        if let Some(attempt) = &mut self.0 {
+            attempt.gave_up = true;
+        }
+    }
+
+    /// Whether a call that is dropped now was cut off because this endpoint took too long. An attempt
+    /// blames one call.
+    pub(crate) fn blames(&mut self, endpoint: &Arc<EndpointState>) -> bool {
+        let Some(attempt) = &mut self.0 else { return false };
+        match attempt.expired {
+            Expired::No => false,
+            Expired::All => true,
+            Expired::Picked => {
+                let is_picked =
+                    attempt.picked.as_ref().is_some_and(|picked| Arc::ptr_eq(picked, endpoint));
+                if is_picked {
+                    attempt.expired = Expired::No;
+                }
+                is_picked
+            }
+        }
+    }
+
+    fn blames_all(&self) -> bool {
+        self.0.as_ref().is_some_and(|attempt| attempt.expired == Expired::All)
     }
 }
 
@@ -95,24 +194,101 @@ impl Drop for Current {
     }
 }
 
+/// Drops a call whose deadline has passed: `expiring(|| drop(call))`.
+///
+/// To an endpoint a dropped call is a caller that has gone away, which says nothing about the
+/// instance. Who drops a call because the *instance* took too long says so by dropping it in here:
+/// then it counts as a failure of the instance. It is for a timeout of one's own around
+/// [`Balanced`](crate::Balanced); [`Retry`](crate::Retry) and the clients built on it do this for their own
+/// deadlines. It reaches the calls of the endpoints that are dropped, and nothing that their services
+/// called in turn.
+pub fn expiring<T>(drop: impl FnOnce() -> T) -> T {
+    let mut attempt = Some(Attempt { expired: Expired::All, ..Attempt::new(None, None) });
+    let _inside = Exchanged::new(&mut attempt);
+    drop()
+}
+
 pin_project! {
-    /// An attempt's future, with the attempt in its place while it is polled.
+    /// An attempt's future, with the attempt in its place while it is polled or dropped.
     pub(crate) struct Scoped<F> {
         // While it is polled: the one around it, if there is one.
         attempt: Option<Attempt>,
+        // Nothing when it is over.
         #[pin]
-        future: F,
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Scoped<F> {
+        fn drop(this: Pin<&mut Self>) {
+            this.end();
+        }
     }
 }
 
 impl<F> Scoped<F> {
     pub(crate) fn new(attempt: Attempt, future: F) -> Self {
-        Self { attempt: Some(attempt), future }
+        Self { attempt: Some(attempt), future: Some(future) }
     }
 
     /// Where the attempt went, if it has picked.
     pub(crate) fn picked(&self) -> Option<&InstanceId> {
         Some(self.attempt.as_ref()?.picked.as_ref()?.instance())
+    }
+
+    /// Nothing when it is over.
+    pub(crate) fn future(&self) -> Option<&F> {
+        self.future.as_ref()
+    }
+
+    /// Whether it waits for an endpoint.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.reached() == Some(Reached::Waiting)
+    }
+
+    /// When it got its endpoint, if it had to wait for one.
+    pub(crate) fn picked_at(&self) -> Option<Instant> {
+        self.attempt.as_ref()?.picked_at
+    }
+
+    /// Whether the balancer under it still has the request.
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self.reached(), Some(Reached::Waiting | Reached::Picked))
+    }
+
+    /// Whether it ended because no endpoint takes the call.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.gave_up)
+    }
+
+    pub(crate) fn again(&self) -> Option<Again> {
+        self.attempt.as_ref()?.earlier.as_ref()?.again
+    }
+
+    fn reached(&self) -> Option<Reached> {
+        Some(self.attempt.as_ref()?.reached)
+    }
+
+    /// Drops the future because the instance took too long, which the instance hears.
+    pub(crate) fn expire(mut self: Pin<&mut Self>) {
+        if let Some(attempt) = self.as_mut().project().attempt {
+            attempt.expired = Expired::Picked;
+        }
+        self.end();
+    }
+
+    /// Drops the future with the attempt in its place: whatever is dropped around it says nothing of
+    /// the calls in it.
+    fn end(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        if this.future.is_none() {
+            return;
+        }
+        let blames_all = current().blames_all();
+        if let Some(attempt) = this.attempt.as_mut().filter(|_| blames_all) {
+            attempt.expired = Expired::All;
+        }
+        let _inside = Exchanged::new(this.attempt);
+        this.future.set(None);
     }
 }
 
@@ -120,9 +296,13 @@ impl<F: Future> Future for Scoped<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Pending };
         let inside = Exchanged::new(this.attempt);
-        let polled = this.future.poll(cx);
+        let polled = future.poll(cx);
+        if polled.is_ready() {
+            this.future.set(None);
+        }
         drop(inside);
         if let Some(attempt) = this.attempt {
             attempt.now = None;
@@ -167,8 +347,8 @@ mod tests {
     }
 
     fn attempt<F: Future>(number: u32, future: F) -> Scoped<F> {
-        let earlier = Earlier { number, tried: Vec::new() };
-        Scoped::new(Attempt::new(Some(Box::new(earlier)), Instant::now()), future)
+        let earlier = Earlier { number, tried: Vec::new(), again: None };
+        Scoped::new(Attempt::new(Some(Box::new(earlier)), Some(Instant::now())), future)
     }
 
     #[test]

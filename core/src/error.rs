@@ -105,6 +105,7 @@ struct Inner {
     operation: Option<&'static str>,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    unsent: bool,
 }
 
 impl Error {
@@ -117,6 +118,7 @@ impl Error {
                 operation: None,
                 context: Vec::new(),
                 source: None,
+                unsent: kind == ErrorKind::Overloaded,
             }),
         }
     }
@@ -163,6 +165,13 @@ impl Error {
         self
     }
 
+    /// Says that nothing of the call was sent to the instance: see [`is_unsent`](Self::is_unsent).
+    #[must_use]
+    pub fn with_nothing_sent(mut self) -> Self {
+        self.inner.unsent = true;
+        self
+    }
+
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
@@ -197,13 +206,14 @@ impl Error {
         self.inner.kind == ErrorKind::NoEndpoints
     }
 
-    /// Whether a call was turned away before anything of it was sent to the instance that was
-    /// chosen: it is safe to send it to another one, whatever it does, and no instance is to blame.
+    /// Whether a call ended before anything of it was sent to the instance that was chosen, so that it is
+    /// safe to send it to another one, whatever it does: an instance's limit turned it away, or its
+    /// time was up while it waited to be sent.
     ///
     /// Not so for [`is_no_endpoints`](Self::is_no_endpoints): nothing was sent either, but there is
     /// no other instance.
     pub fn is_unsent(&self) -> bool {
-        self.inner.kind == ErrorKind::Overloaded
+        self.inner.unsent
     }
 
     /// Whether the watch must start over from a new list.

@@ -17,6 +17,7 @@ pub struct PickContext<'a> {
     lookup: Option<Lookup>,
     attempt: u32,
     tried: &'a [InstanceId],
+    tried_is_sorted: bool,
     excludes_nothing: bool,
     now: Option<Instant>,
 }
@@ -50,7 +51,14 @@ impl<'a> PickContext<'a> {
     pub fn with_attempt(mut self, attempt: u32, tried: &'a [InstanceId]) -> Self {
         self.attempt = attempt;
         self.tried = tried;
+        self.tried_is_sorted = false;
         self
+    }
+
+    /// As [`with_attempt`](Self::with_attempt), with instances in order: there may be many.
+    #[inline]
+    pub(crate) fn with_sorted_attempt(self, attempt: u32, tried: &'a [InstanceId]) -> Self {
+        Self { tried_is_sorted: true, ..self.with_attempt(attempt, tried) }
     }
 
     /// As if every endpoint were as good for this call as any other.
@@ -96,7 +104,17 @@ impl<'a> PickContext<'a> {
     /// simply asked again.
     #[inline]
     pub fn excludes(&self, member: &Member) -> bool {
-        !self.excludes_nothing && (!member.lets_in() || self.tried.contains(member.instance().id()))
+        !self.excludes_nothing && (!member.lets_in() || self.has_tried(member.instance().id()))
+    }
+
+    /// Whether an earlier attempt went there.
+    #[inline]
+    pub(crate) fn has_tried(&self, instance: &InstanceId) -> bool {
+        if self.tried_is_sorted {
+            self.tried.binary_search(instance).is_ok()
+        } else {
+            self.tried.contains(instance)
+        }
     }
 
     /// The time: of this pick, or a little before it. A call reads the clock once when it begins, and

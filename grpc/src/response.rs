@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use fleetward_core::{InstanceId, expiring};
+use fleetward_core::InstanceId;
 use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
@@ -83,12 +83,10 @@ impl ResponseBody {
         let instance = self.transport.as_ref().map(Transport::instance);
         let status = self.tail.as_ref()?.exceeded(deadline, instance);
         // Resets the stream: the server need not go on.
+        self.transport = None;
         // The instance hears of it, for it is the one that took too long.
-        expiring(|| {
-            self.transport = None;
-            self.observed = Observed::default();
-            self.sent = None;
-        });
+        self.observed.expired();
+        self.sent = None;
         Some(status)
     }
 }

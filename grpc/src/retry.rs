@@ -71,8 +71,9 @@ impl RetryPolicy {
     }
 
     /// Sets the deadline of each attempt (default: none but the call's). One that passes it is
-    /// cancelled and tried again, and the last one is `DEADLINE_EXCEEDED`. It covers the wait for an
-    /// endpoint and for the response's head, not the body.
+    /// cancelled and tried again, and the last one is `DEADLINE_EXCEEDED`. It begins when the attempt has
+    /// an endpoint and covers the wait for the response's head, not the body. An attempt whose request has not left by
+    /// then, because the server has no room for another stream, does not count.
     #[must_use]
     pub fn with_per_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.per_attempt_timeout = Some(timeout);

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use fleetward_core::{BoxError, Error, ErrorKind, InFlight, InstanceId, Outcome, expiring};
+use fleetward_core::{BoxError, Error, ErrorKind, InFlight, InstanceId, Outcome};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
@@ -111,13 +111,11 @@ impl<B> ResponseBody<B> {
             .with_source(error)
     }
 
-    fn exceeded(self: Pin<&mut Self>) -> Error {
-        let mut this = self.project();
+    fn exceeded(mut self: Pin<&mut Self>) -> Error {
+        self.as_mut().project().inner.set(None);
         // The instance hears of it, for it is the one that took too long.
-        expiring(|| {
-            this.inner.set(None);
-            *this.call = None;
-        });
+        self.as_mut().finish(Outcome::FAILURE);
+        let this = self.project();
         let error = Error::timeout("the deadline passed before the response's end")
             .with_context("instance", this.instance);
         match this.deadline {

@@ -5,77 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::future::BoxFuture;
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 use tower_service::Service;
 
-use super::{Balanced, Shared, ToCall, WaitForReady};
-use crate::{BoxError, Endpointer, InFlight, Observer, attempt};
-
-/// A call that found no endpoint and waits for one.
-struct Waiting<S, O, Req> {
-    balanced: Balanced<S, O>,
-    request: Req,
-    /// Nothing if it lies beyond the clock's range.
-    until: Option<Instant>,
-    /// Ends with whether some endpoint was ready before `until`. It does not hold the request,
-    /// which need not be `Sync`.
-    ready: BoxFuture<'static, bool>,
-}
-
-impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
-    fn new(balanced: Balanced<S, O>, request: Req) -> Self {
-        let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait {
-            // Without a timer: even one that is over takes until the clock's next tick.
-            WaitForReady::FailFast => (None, Box::pin(std::future::ready(false))),
-            WaitForReady::AtMost(most) => {
-                let until = Instant::now().checked_add(most);
-                (until, some_ready(balanced.endpointer().clone(), until))
-            }
-        };
-        Self { balanced, request, until, ready }
-    }
-
-    /// Waits on, picks, or gives up with an error about the set as it is then.
-    fn poll(mut self, cx: &mut Context<'_>) -> Result<State<S, O, Req>, BoxError>
-    where
-        S: Service<Req>,
-    {
-        loop {
-            let some_ready = match self.ready.as_mut().poll(cx) {
-                Poll::Pending => return Ok(State::Waiting { waiting: Some(self) }),
-                Poll::Ready(some_ready) => some_ready,
-            };
-            let endpointer = self.balanced.endpointer();
-            if some_ready && let Some(picked) = self.balanced.pick_to_call(&self.request) {
-                return Ok(State::driving(picked, self.request));
-            }
-            // The set may be empty again by now: then wait on. A balancer that refuses a set with
-            // endpoints in it is not asked again.
-            if !some_ready || !endpointer.load().ready().is_empty() {
-                return Err(endpointer.load().no_endpoints(endpointer.service()).into());
-            }
-            self.ready = self::some_ready(endpointer.clone(), self.until);
-        }
-    }
-}
-
-fn some_ready<S: Clone + Send + Sync + 'static>(
-    endpointer: Endpointer<S>,
-    until: Option<Instant>,
-) -> BoxFuture<'static, bool> {
-    Box::pin(async move {
-        let ready = endpointer.wait_for(|set| !set.ready().is_empty());
-        match until {
-            Some(until) => tokio::time::timeout_at(until, ready).await.is_ok(),
-            None => {
-                ready.await;
-                true
-            }
-        }
-    })
-}
+use super::waiting::Waiting;
+use super::{Balanced, Choice, Shared, ToCall};
+use crate::attempt::{self, Current};
+use crate::{BoxError, InFlight, Observer};
 
 pin_project! {
     /// The response of [`Balanced`].
@@ -87,11 +23,20 @@ pin_project! {
         state: State<S, O, Req>,
         shared: Arc<Shared<S, O>>,
     }
+
+    impl<S, O, Req> PinnedDrop for BalancedFuture<S, O, Req>
+    where
+        S: Service<Req>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            this.project().state.end();
+        }
+    }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, O, Req>
+    pub(super) enum State<S, O, Req>
     where
         S: Service<Req>,
     {
@@ -101,16 +46,34 @@ pin_project! {
         Calling {
             #[pin]
             response: S::Future,
-            // Dropped with the response's future, unless the observer has it: however the call
+            // Dropped after the response's future, unless the observer has it: however the call
             // ends, it is counted out.
             in_flight: Option<InFlight>,
         },
+        Over,
     }
 }
 
 impl<S: Service<Req>, O, Req> State<S, O, Req> {
-    fn driving((service, in_flight): ToCall<S>, request: Req) -> Self {
+    pub(super) fn driving((service, in_flight): ToCall<S>, request: Req) -> Self {
         Self::Driving { service, request: Some(request), in_flight: Some(in_flight) }
+    }
+
+    /// Drops what is left of the call. The request, the endpoint's service and its response may hold
+    /// calls of their own: these are dropped while the attempt is hidden, so that its deadline says
+    /// nothing of them.
+    fn end(mut self: Pin<&mut Self>) {
+        let in_flight = match self.as_mut().project() {
+            StateProj::Driving { in_flight, .. } | StateProj::Calling { in_flight, .. } => {
+                in_flight.take()
+            }
+            StateProj::Waiting { .. } => None,
+            StateProj::Over => return,
+        };
+        let hidden = attempt::current();
+        self.set(Self::Over);
+        drop(hidden);
+        drop(in_flight);
     }
 }
 
@@ -119,12 +82,24 @@ where
     S: Service<Req> + Clone + Send + Sync + 'static,
     Req: 'static,
 {
-    pub(super) fn new(balanced: &Balanced<S, O>, picked: Option<ToCall<S>>, request: Req) -> Self {
-        let state = match picked {
-            Some(picked) => State::driving(picked, request),
-            None => State::Waiting { waiting: Some(Waiting::new(balanced.clone(), request)) },
+    pub(super) fn new(balanced: &Balanced<S, O>, choice: Choice<ToCall<S>>, request: Req) -> Self {
+        let state = match choice {
+            Choice::Picked(picked) => State::driving(picked, request),
+            Choice::Nothing => Waiting::for_endpoint(balanced.clone(), request).into_state(),
+            Choice::Tried => Waiting::for_change(balanced.clone(), request),
         };
         Self { state, shared: balanced.shared.clone() }
+    }
+}
+
+impl<S: Service<Req>, O, Req> BalancedFuture<S, O, Req> {
+    /// The future of the endpoint that was called. Until there is one, nothing of the request has left:
+    /// the call waits for an endpoint, or for its service to be ready.
+    pub fn called(&self) -> Option<&S::Future> {
+        match &self.state {
+            State::Calling { response, .. } => Some(response),
+            State::Waiting { .. } | State::Driving { .. } | State::Over => None,
+        }
     }
 }
 
@@ -152,8 +127,12 @@ where
             }
         }
         // From here on it is the instance's part; once for all of it.
-        let _hidden = attempt::current();
-        state.poll_picked(cx, observer)
+        let mut hidden = attempt::current();
+        let polled = state.as_mut().poll_picked(cx, observer, &mut hidden);
+        if polled.is_ready() {
+            state.set(State::Over);
+        }
+        polled
     }
 }
 
@@ -167,6 +146,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         observer: &O,
+        attempt: &mut Current,
     ) -> Poll<Result<S::Response, BoxError>> {
         if let StateProj::Driving { service, request, in_flight } = self.as_mut().project() {
             match service.poll_ready(cx) {
@@ -178,6 +158,7 @@ where
             }
             // It is there until this state is left, on the next line but one.
             let Some(request) = request.take() else { return Poll::Pending };
+            attempt.calls();
             let response = service.call(request);
             let calling = Self::Calling { response, in_flight: in_flight.take() };
             self.set(calling);

@@ -2,6 +2,7 @@
 
 mod future;
 mod pick;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tower_service::Service;
 
 pub use self::future::BalancedFuture;
 pub use self::pick::Picked;
+use self::waiting::Repeat;
 
 use crate::endpointer::BalancerId;
 use crate::{
@@ -22,7 +24,18 @@ use crate::{
 /// All that a call needs of the endpoint picked.
 type ToCall<S> = (S, InFlight);
 
-/// What a call does that finds no endpoint ready.
+/// Where a call goes.
+enum Choice<T> {
+    Picked(T),
+    /// No endpoint is ready, or the balancer chose none.
+    Nothing,
+    /// To one that was tried before. The attempt before this one came back unsent, so it is not worth
+    /// trying again at once.
+    Tried,
+}
+
+/// What a call does that finds no endpoint ready, or none that takes it: where a
+/// [`Retry`](crate::Retry) is above, all attempts together that were not sent wait so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitForReady {
@@ -150,36 +163,56 @@ impl<S: Clone, O> Balanced<S, O> {
     /// `None` if none is ready. Lock-free, and allocates nothing unless earlier attempts of this
     /// call are to be left out and the balancer keeps choosing them.
     pub fn pick<Req: 'static>(&self, request: &Req) -> Option<Picked<S>> {
-        self.pick_and(request, |member, service, in_flight| {
+        let choice = self.choose(request, Repeat::Yes, |member, service, in_flight| {
             let (service, instance) = (service.clone(), member.instance().clone());
             Picked { service, instance, in_flight }
-        })
+        });
+        match choice {
+            Choice::Picked(picked) => Some(picked),
+            Choice::Nothing | Choice::Tried => None,
+        }
     }
 
-    fn pick_to_call<Req: 'static>(&self, request: &Req) -> Option<ToCall<S>> {
-        self.pick_and(request, |_, service, in_flight| (service.clone(), in_flight))
+    fn choose_to_call<Req: 'static>(&self, request: &Req, repeat: Repeat) -> Choice<ToCall<S>> {
+        self.choose(request, repeat, |_, service, in_flight| (service.clone(), in_flight))
     }
 
     /// Picks, and takes what is wanted of the endpoint along with the call's guard.
-    fn pick_and<Req: 'static, T>(
+    fn choose<Req: 'static, T>(
         &self,
         request: &Req,
+        repeat: Repeat,
         take: impl FnOnce(&Member, &S, InFlight) -> T,
-    ) -> Option<T> {
+    ) -> Choice<T> {
         let Shared { endpointer, balancer, id, lookup, .. } = &*self.shared;
         let set = endpointer.load();
         let mut attempt = attempt::current();
         let now = attempt.now();
         let (number, tried) = attempt.earlier();
-        let mut context =
-            PickContext::new().with_request(request).with_attempt(number, tried).with_now(now);
+        let mut context = PickContext::new()
+            .with_request(request)
+            .with_sorted_attempt(number, tried)
+            .with_now(now);
         if let Some(lookup) = lookup {
             context = context.with_lookup(*lookup);
         }
         let position = pick_allowed(&**balancer, &set.ready_for(*id), &context);
         let picked = position.and_then(|at| Some((set.ready().get(at)?, set.service(at)?)));
-        attempt.goes_to(picked.map(|(member, _)| member.state()));
-        picked.map(|(member, service)| take(member, service, member.begin_at(now)))
+        let Some((member, service)) = picked else {
+            attempt.goes_to(None, now);
+            return Choice::Nothing;
+        };
+        let repeats = context.has_tried(member.instance().id());
+        if repeats && let Some(again) = attempt.again() {
+            // The first time it goes there at once.
+            if repeat == Repeat::No && again.rounds > 0 {
+                attempt.goes_to(None, now);
+                return Choice::Tried;
+            }
+            again.rounds += 1;
+        }
+        attempt.goes_to(Some(member.state()), now);
+        Choice::Picked(take(member, service, member.begin_at(now)))
     }
 }
 
@@ -215,7 +248,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let picked = self.pick_to_call(&request);
-        BalancedFuture::new(self, picked, request)
+        let choice = self.choose_to_call(&request, Repeat::No);
+        BalancedFuture::new(self, choice, request)
     }
 }

@@ -53,8 +53,8 @@ pub trait RetryBudget: Send + Sync + Debug {
     fn succeeded(&self) {}
 
     /// An attempt failed in a way that would be tried again, whether or not it is; or the server
-    /// said not to try again. An attempt that never left this process is neither this nor a success,
-    /// unless five of its call did so before: then it is a failure as any other.
+    /// said not to try again. An attempt that never left this process is neither this nor a success, for
+    /// as long as it is [not counted](crate::Verdict::Transparent).
     fn failed(&self) {}
 
     /// Whether one more attempt may be sent now. If so, what it costs is taken: ask right before

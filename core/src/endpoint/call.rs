@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::EndpointState;
-use crate::expiring::is_expiring;
+use crate::attempt;
 
 /// How a call went, as far as the instance is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ impl Outcome {
 /// as given up by the caller: that is no failure, but the time it took counts as latency if it is
 /// longer than what was known, for the answer would have taken at least that long. Once
 /// [`answered`](Self::answered) it is a success: what the caller does not read to its end was good.
-/// A call that is dropped because a deadline of [`Retry`](crate::Retry) passed is a failure of the
-/// instance.
+/// A call that is dropped because a deadline of [`Retry`](crate::Retry) passed, or within
+/// [`expiring`](crate::expiring()), is a failure of the instance.
 #[must_use]
 pub struct InFlight {
     state: Arc<EndpointState>,
@@ -111,7 +111,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.judged {
             let now = Instant::now();
-            if is_expiring() {
+            if attempt::current().blames(&self.state) {
                 self.judge(Outcome::FAILURE, now);
             } else {
                 self.given_up(now);

@@ -74,6 +74,11 @@ impl<S> Endpointer<S> {
         self.shared.attach(Arc::downgrade(balancer))
     }
 
+    /// Tells of each set that is published from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
     /// Waits until the set fulfils the condition, as it is now included. Cancel safe; without a
     /// deadline of its own.
     pub async fn wait_for(

@@ -7,12 +7,15 @@ use tokio::time::Instant;
 
 use super::running::Ended;
 use super::{Attempt, RetryError, Settings, Verdict};
-use crate::attempt::Earlier;
-use crate::{BoxError, Error, InstanceId, telemetry};
+use crate::attempt::{Again, Earlier};
+use crate::{BoxError, Error, ErrorKind, InstanceId, telemetry};
 
-/// How often a request that never left is tried again without being counted. Such a failure costs
-/// nothing elsewhere, but a set of dead connections must not make the loop spin.
-const MAX_TRANSPARENT: u32 = 5;
+/// How often a request that never left is tried again without being counted, where each attempt goes to an
+/// instance. Such a failure costs nothing elsewhere; to instances that were tried before it goes at the
+/// balancer's pace.
+const MAX_UNSENT: u32 = 1000;
+/// The same where nobody says to which instance, so that nobody sets a pace.
+const MAX_UNSENT_NOWHERE: u32 = 5;
 
 #[derive(Default)]
 pub(super) struct Call {
@@ -45,7 +48,12 @@ enum Next {
 #[derive(Default)]
 struct Past {
     failed: Vec<Attempt>,
+    /// In order, for there may be many.
     tried: Vec<InstanceId>,
+    /// How many never left, and no instance is known that they went to.
+    nowhere: u32,
+    /// How the attempts go on that take the place of those that never left.
+    again: Option<Again>,
     /// The step of the backoff.
     step: u32,
     rng: Option<fastrand::Rng>,
@@ -138,9 +146,15 @@ impl Call {
         if number == 0 {
             return None;
         }
-        let tried = self.past.iter().flat_map(|past| &past.tried);
-        let tried = tried.chain(under_way).cloned().collect();
-        Some(Box::new(Earlier { number, tried }))
+        let past = self.past.as_deref();
+        let mut tried = past.map(|past| past.tried.clone()).unwrap_or_default();
+        let all_over = tried.len();
+        tried.extend(under_way.cloned());
+        if tried.len() > all_over {
+            tried.sort_unstable();
+        }
+        let again = past.filter(|_| self.replaces).and_then(|past| past.again);
+        Some(Box::new(Earlier { number, tried, again }))
     }
 
     /// An attempt is under way; `again` says whether the request can be sent another time.
@@ -182,6 +196,7 @@ impl Call {
         verdict: Verdict,
         none_under_way: bool,
     ) -> Result<(), RetryError> {
+        let again = self.again(&ended, &error, &verdict);
         let error = Arc::<dyn std::error::Error + Send + Sync>::from(error);
         // What was discarded before it went anywhere is no attempt.
         let counts = !matches!(verdict, Verdict::Discard) || ended.instance.is_some();
@@ -191,7 +206,8 @@ impl Call {
         let wait = match verdict {
             Verdict::Return => return Err(self.error(error)),
             Verdict::ReturnError(other) => return Err(self.error(other.into())),
-            Verdict::Transparent if self.transparent < MAX_TRANSPARENT && !self.stopped => {
+            Verdict::Transparent if again.is_some() && !self.stopped => {
+                self.past().again = again;
                 self.transparent += 1;
                 self.replaces = true;
                 self.next = Next::Now;
@@ -235,6 +251,31 @@ impl Call {
         Ok(())
     }
 
+    /// How a call goes on whose attempt never left; nothing if it is to count as any other. To an instance
+    /// that has not been tried it goes at once, to others as the balancer lets it.
+    fn again(&mut self, ended: &Ended, error: &BoxError, verdict: &Verdict) -> Option<Again> {
+        let transparent = self.transparent;
+        let past = self.past();
+        let again = ended.again.or(past.again.take()).unwrap_or_default();
+        if !matches!(verdict, Verdict::Transparent) || transparent >= MAX_UNSENT {
+            return None;
+        }
+        match &ended.instance {
+            Some(instance) if past.tried.binary_search(instance).is_err() => {}
+            // Full: its own queue is where calls wait, and beyond that they are to fail.
+            Some(_) if is_overload(&**error) => return None,
+            Some(_) => {}
+            None if past.nowhere >= MAX_UNSENT_NOWHERE => return None,
+            None => past.nowhere += 1,
+        }
+        Some(again)
+    }
+
+    /// No instance takes the call: it ends with those that are under way.
+    pub(super) fn gave_up(&mut self, none_under_way: bool) -> Result<(), RetryError> {
+        if none_under_way { self.stop(true) } else { Ok(()) }
+    }
+
     fn backoff(&mut self, settings: &Settings) -> Duration {
         let Past { step, rng, .. } = self.past();
         let rng = rng.get_or_insert_with(|| {
@@ -265,9 +306,13 @@ impl Call {
     }
 
     fn note(&mut self, ended: Ended, error: Arc<dyn std::error::Error + Send + Sync>) {
-        let Ended { instance, started } = ended;
+        let Ended { instance, started, .. } = ended;
         let Past { failed, tried, .. } = self.past();
-        tried.extend(instance.clone().filter(|id| !tried.contains(id)));
+        if let Some(instance) = &instance
+            && let Err(at) = tried.binary_search(instance)
+        {
+            tried.insert(at, instance.clone());
+        }
         failed.push(Attempt::new(instance, error, started.elapsed()));
     }
 
@@ -292,4 +337,13 @@ fn retryable(settings: &Settings) {
     if let Some(budget) = &settings.budget {
         budget.failed();
     }
+}
+
+/// Whether an instance's limit turned the call away, as the error says or one of its causes.
+fn is_overload(error: &(dyn std::error::Error + 'static)) -> bool {
+    const DEPTH: usize = 8;
+    std::iter::successors(Some(error), |error| error.source())
+        .take(DEPTH)
+        .filter_map(|cause| cause.downcast_ref::<Error>())
+        .any(|cause| cause.kind() == ErrorKind::Overloaded)
 }

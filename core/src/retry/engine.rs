@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -75,6 +76,10 @@ where
                     call.succeeded(settings);
                     return Poll::Ready(Ok(response));
                 }
+                Event::Failed(ended, _) if ended.gave_up => {
+                    call.gave_up(attempts.is_empty())?;
+                    Instant::now()
+                }
                 Event::Failed(ended, error) => {
                     let verdict = policy.judge(call.counted(), &error);
                     call.failed(settings, ended, error, verdict, attempts.is_empty())?;
@@ -85,9 +90,10 @@ where
                     if call.is_over(now) {
                         return Poll::Ready(Err(call.deadline_passed(attempts.expire_all())));
                     }
-                    let mut expired = attempts.as_mut().expire(now).into_iter();
+                    let most = settings.per_attempt.unwrap_or(Duration::MAX);
+                    let mut expired = attempts.as_mut().expire(now, most).into_iter();
                     while let Some(ended) = expired.next() {
-                        let error = Error::timeout("the attempt took too long").into();
+                        let error = too_long(&ended).into();
                         let verdict = policy.judge(call.counted(), &error);
                         let was_last = attempts.is_empty() && expired.len() == 0;
                         call.failed(settings, ended, error, verdict, was_last)?;
@@ -151,5 +157,13 @@ where
             None => timer.set(Some(sleep_until(at))),
         }
         timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx)).map(|()| Event::Time)
+    }
+}
+
+fn too_long(ended: &Ended) -> Error {
+    if ended.unsent {
+        Error::timeout("the attempt took too long; nothing was sent").with_nothing_sent()
+    } else {
+        Error::timeout("the attempt took too long")
     }
 }

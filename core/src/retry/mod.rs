@@ -121,7 +121,10 @@ impl<P> Retry<P> {
         self
     }
 
-    /// Sets the deadline of each attempt; one that passes it has failed and may be tried again.
+    /// Sets the deadline of each attempt; one that passes it has failed and may be tried again. It begins
+    /// when the attempt has an endpoint: how long it may wait for one is
+    /// [`WaitForReady`](crate::WaitForReady)'s to say. One whose request has not left by then has not been
+    /// sent, whatever the request: its error [says so](crate::Error::is_unsent).
     #[must_use]
     pub fn per_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.settings_mut().per_attempt = Some(timeout);

@@ -2,12 +2,15 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
+use tower_service::Service;
 
-use crate::attempt::{Attempt, Earlier, Scoped};
-use crate::{BoxError, InstanceId, expiring};
+use super::sending::Sending;
+use crate::attempt::{Again, Attempt, Earlier, Scoped};
+use crate::{BoxError, InstanceId};
 
 pin_project! {
     pub(super) struct Running<F> {
@@ -18,10 +21,16 @@ pin_project! {
     }
 }
 
-/// Where an attempt went that is over, and since when it had run.
+/// What is known of an attempt that is over.
 pub(super) struct Ended {
+    /// Where it went.
     pub(super) instance: Option<InstanceId>,
     pub(super) started: Instant,
+    /// Whether the request certainly never left this process.
+    pub(super) unsent: bool,
+    /// Whether it ended because no instance takes the call; what they said is in the errors before.
+    pub(super) gave_up: bool,
+    pub(super) again: Option<Again>,
 }
 
 impl<F> Running<F> {
@@ -31,23 +40,40 @@ impl<F> Running<F> {
         started: Instant,
         ends: Option<Instant>,
     ) -> Self {
-        let attempt = Scoped::new(Attempt::new(earlier, started), attempt);
+        let attempt = Scoped::new(Attempt::new(earlier, Some(started)), attempt);
         Self { attempt, started, ends }
     }
 
-    fn ended(&self) -> Ended {
-        Ended { instance: self.attempt.picked().cloned(), started: self.started }
+    fn ended(&self, unsent: bool) -> Ended {
+        let Self { attempt, started, .. } = self;
+        Ended {
+            instance: attempt.picked().cloned(),
+            started: *started,
+            unsent,
+            gave_up: attempt.gave_up(),
+            again: attempt.again(),
+        }
     }
 
     fn is_over(&self, now: Instant) -> bool {
         self.ends.is_some_and(|ends| ends <= now)
+    }
+
+    /// The time that an attempt waits for an endpoint is none of its own.
+    fn postpone(self: Pin<&mut Self>, now: Instant, most: Duration) {
+        let this = self.project();
+        if this.attempt.is_waiting() {
+            *this.ends = now.checked_add(most);
+        } else if let Some(picked_at) = this.attempt.picked_at() {
+            *this.ends = picked_at.checked_add(most);
+        }
     }
 }
 
 impl<F: Future<Output = Result<R, BoxError>>, R> Running<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, (Ended, BoxError)>> {
         let polled = self.as_mut().project().attempt.poll(cx);
-        polled.map_err(|error| (self.ended(), error))
+        polled.map_err(|error| (self.ended(false), error))
     }
 }
 
@@ -94,9 +120,19 @@ impl<F> Attempts<F> {
     pub(super) fn ends(&self) -> Option<Instant> {
         self.iter().filter_map(|running| running.ends).min()
     }
+}
 
-    /// Drops those that have had their time. Their instances hear that they took too long.
-    pub(super) fn expire(self: Pin<&mut Self>, now: Instant) -> Vec<Ended> {
+impl<S: Service<Req>, Req> Attempts<Sending<S, Req>> {
+    /// Drops those that have had their time, `most` since they had an endpoint. Their instances hear
+    /// that they took too long.
+    pub(super) fn expire(mut self: Pin<&mut Self>, now: Instant, most: Duration) -> Vec<Ended> {
+        let mut this = self.as_mut().project();
+        let first = this.first.as_mut().as_pin_mut();
+        for running in first.into_iter().chain(this.others.iter_mut().map(Pin::as_mut)) {
+            if running.is_over(now) {
+                running.postpone(now, most);
+            }
+        }
         self.cut_off(|running| running.is_over(now))
     }
 
@@ -105,17 +141,32 @@ impl<F> Attempts<F> {
         self.cut_off(|_| true)
     }
 
-    fn cut_off(self: Pin<&mut Self>, is_over: impl Fn(&Running<F>) -> bool) -> Vec<Ended> {
-        let cut: Vec<_> =
-            self.iter().filter(|running| is_over(running)).map(Running::ended).collect();
-        let mut this = self.project();
-        expiring(|| {
-            if this.first.as_ref().get_ref().as_ref().is_some_and(&is_over) {
-                this.first.set(None);
+    fn cut_off(
+        self: Pin<&mut Self>,
+        is_over: impl Fn(&Running<Sending<S, Req>>) -> bool,
+    ) -> Vec<Ended> {
+        let mut cut = Vec::new();
+        let mut end = |running: Pin<&mut Running<Sending<S, Req>>>| {
+            let over = is_over(&running);
+            if over {
+                cut.push(running.ended(running.is_unsent()));
+                running.project().attempt.expire();
             }
-            this.others.retain(|other| !is_over(other));
-        });
+            over
+        };
+        let mut this = self.project();
+        if this.first.as_mut().as_pin_mut().is_some_and(&mut end) {
+            this.first.set(None);
+        }
+        this.others.retain_mut(|other| !end(other.as_mut()));
         cut
+    }
+}
+
+impl<S: Service<Req>, Req> Running<Sending<S, Req>> {
+    /// Whether the request is still in our hands: this layer's, or the balancer's under it.
+    fn is_unsent(&self) -> bool {
+        self.attempt.future().is_some_and(Sending::is_driving) || self.attempt.is_unsent()
     }
 }
 

@@ -23,6 +23,11 @@ impl<S: Service<Req>, Req> Sending<S, Req> {
     pub(super) fn new(service: S, request: Req) -> Self {
         Self::Driving { service, request: Some(request) }
     }
+
+    /// Whether the service has not been given the request yet.
+    pub(super) fn is_driving(&self) -> bool {
+        matches!(self, Self::Driving { .. })
+    }
 }
 
 impl<S, Req> Future for Sending<S, Req>

@@ -3,12 +3,10 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use fleetward_core::{Balanced, BalancedFuture, BoxError, WaitForReady};
 use http::StatusCode;
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
@@ -16,8 +14,8 @@ use tower_service::Service;
 use super::head::Head;
 use super::observer::ByStatus;
 use super::replay::{Sending, Sent};
-use crate::connection::Fate;
-use crate::{Connection, ConnectionError, ResponseBody};
+use crate::connection::ResponseFuture;
+use crate::{Connection, ResponseBody};
 
 /// Sends a call's request to one endpoint, and makes an error of a response that says in its head
 /// that the call failed: the retry above looks at errors only.
@@ -64,13 +62,23 @@ pin_project! {
         sent: Sent,
         sending: Sending<'a>,
     }
+
+    impl PinnedDrop for Attempt<'_> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let StateProj::Sent { response } = this.state.project()
+                && response.called().is_some_and(ResponseFuture::is_waiting)
+            {
+                this.sending.came_back();
+            }
+        }
+    }
 }
 
 pin_project! {
     #[project = StateProj]
     enum State {
         Sent { #[pin] response: BalancedFuture<Connection, ByStatus, http::Request<Body>> },
-        Failed { error: Option<BoxError>, pause: Option<Pin<Box<Sleep>>> },
         Superseded,
     }
 }
@@ -79,47 +87,25 @@ impl Future for Attempt<'_> {
     type Output = Result<http::Response<ResponseBody>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let StateProj::Sent { response } = this.state.as_mut().project() {
-            let result = ready!(response.poll(cx));
-            if this.sent.is_superseded() {
-                return Poll::Ready(Err(Superseded.into()));
-            }
-            match result {
-                Ok(mut response) => {
-                    if let Head::Failed(code) = response.body().head() {
-                        let rejected = Rejected { code, head: response.into_parts().0 };
-                        return Poll::Ready(Err(rejected.into()));
-                    }
+        let this = self.project();
+        let StateProj::Sent { response } = this.state.project() else {
+            return Poll::Ready(Err(Superseded.into()));
+        };
+        let result = ready!(response.poll(cx));
+        if this.sent.is_superseded() {
+            return Poll::Ready(Err(Superseded.into()));
+        }
+        Poll::Ready(match result {
+            Ok(mut response) => match response.body().head() {
+                Head::Failed(code) => Err(Rejected { code, head: response.into_parts().0 }.into()),
+                _ => {
                     std::mem::take(this.sent).commit(&mut response);
-                    return Poll::Ready(Ok(response));
+                    Ok(response)
                 }
-                Err(error) => {
-                    let pause = pause_if_unsent(*this.sending, &error);
-                    this.state.set(State::Failed { error: Some(error), pause });
-                }
-            }
-        }
-        if let StateProj::Failed { error, pause } = this.state.as_mut().project() {
-            if let Some(pause) = pause {
-                ready!(pause.as_mut().poll(cx));
-            }
-            if let Some(error) = error.take().filter(|_| !this.sent.is_superseded()) {
-                return Poll::Ready(Err(error));
-            }
-        }
-        Poll::Ready(Err(Superseded.into()))
+            },
+            Err(error) => Err(error),
+        })
     }
-}
-
-/// The first time an attempt never left, another endpoint is tried at once. If it happens again, the
-/// set of endpoints has not yet caught up with connections that were just lost, and gets a moment to
-/// do so.
-fn pause_if_unsent(sending: Sending<'_>, error: &BoxError) -> Option<Pin<Box<Sleep>>> {
-    let unsent = error.downcast_ref::<ConnectionError>().map(ConnectionError::fate);
-    let before = (unsent == Some(Fate::Unsent)).then(|| sending.came_back())?;
-    let pause = Duration::from_millis(1 << before.min(4));
-    (before > 0).then(|| Box::pin(tokio::time::sleep(pause)))
 }
 
 /// Another attempt of the same call was committed, so this one could not have the whole request.

@@ -76,6 +76,13 @@ fn pushback(head: &HeaderMap) -> Option<Duration> {
 pub(crate) struct Observed(Option<InFlight>);
 
 impl Observed {
+    /// The call's deadline passed before its end.
+    pub(crate) fn expired(&mut self) {
+        if let Some(call) = self.0.take() {
+            call.finish(Outcome::FAILURE);
+        }
+    }
+
     /// Says which code the trailers had, if that is what the body ended with.
     pub(crate) fn ended(&mut self, end: Option<&Result<Frame<Bytes>, Status>>) -> Option<Code> {
         let (code, outcome) = match end {

@@ -35,7 +35,12 @@ pub(super) fn of(
 fn waiting_for(error: &RetryError, no_endpoints: impl FnOnce() -> Error) -> String {
     let mut text = match error.attempts().last().map(|last| last.instance.as_ref()) {
         Some(Some(instance)) => format!("instance {instance} had not answered"),
-        Some(None) => no_endpoints().to_string(),
+        Some(None) => match no_endpoints() {
+            none if error.attempts().len() > 1 && none.context("ready") != Some("0") => {
+                "every instance was tried, and none took the request".to_owned()
+            }
+            none => none.to_string(),
+        },
         None => "nothing was sent".to_owned(),
     };
     text.push_str(&history(error));

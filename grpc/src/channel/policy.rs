@@ -82,6 +82,7 @@ impl<'a> core::RetryClassifier<Sending<'a>> for CallPolicy<'_> {
         }
         match error.downcast_ref::<core::Error>() {
             Some(error) if error.is_unsent() => Verdict::Transparent,
+            Some(error) if error.is_timeout() && self.request.takes_back() => Verdict::Transparent,
             // The attempt's own deadline; the call's ends the call without asking.
             Some(error) if error.is_timeout() && self.plan.retries_slow_attempts() => {
                 Verdict::Retry

@@ -70,6 +70,11 @@ impl ResponseFuture {
         };
         Self { state, inner }
     }
+
+    /// Whether the server has no room for the request yet, which is still here.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
+    }
 }
 
 impl State {

@@ -16,7 +16,7 @@ mod whole;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
@@ -44,8 +44,8 @@ pub(super) struct Replay<'a> {
     head: &'a Kept,
     deadline: Option<Deadline>,
     body: Source,
-    /// How many attempts of this call came back unsent.
-    unsent: AtomicU32,
+    /// Whether the last attempt was given up before it left.
+    came_back: AtomicBool,
 }
 
 /// The request as one attempt sends it.
@@ -75,7 +75,7 @@ impl<'a> Replay<'a> {
         buffer: &Arc<Buffer>,
     ) -> Result<Self, Status> {
         let body = collect(body, limit, buffer)?;
-        Ok(Self { head, deadline, body, unsent: AtomicU32::new(0) })
+        Ok(Self { head, deadline, body, came_back: AtomicBool::new(false) })
     }
 
     pub(super) fn sending(&self) -> Sending<'_> {
@@ -88,6 +88,14 @@ impl<'a> Replay<'a> {
             Source::Whole(..) => true,
             Source::Coming(log) => !log.is_committed(),
         }
+    }
+}
+
+impl Replay<'_> {
+    /// Whether the attempt that was just given up never left. There is one at a time where attempts have
+    /// deadlines.
+    pub(super) fn takes_back(&self) -> bool {
+        self.came_back.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -116,9 +124,9 @@ impl Sending<'_> {
         Some((http::Request::from_parts(parts, body), Sent::new(log)))
     }
 
-    /// Notes that an attempt never left. Says how often that has happened before.
-    pub(super) fn came_back(&self) -> u32 {
-        self.replay.unsent.fetch_add(1, Ordering::Relaxed)
+    /// Notes that this attempt is given up before it left.
+    pub(super) fn came_back(&self) {
+        self.replay.came_back.store(true, Ordering::Relaxed);
     }
 }
 
