@@ -400,5 +400,6 @@ async fn a_pick_is_told_how_many_attempts_went_before_whether_or_not_they_count(
     let mut numbers = numbers.0.lock().unwrap().clone();
     // A pick that is tried already is asked for again.
     numbers.dedup();
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
+    assert!(numbers.iter().copied().eq(0..numbers.len() as u32), "{numbers:?}");
+    assert!(numbers.len() > 5, "{numbers:?}");
 }

@@ -1,6 +1,7 @@
 //! All integration tests of the crate in one binary.
 #![allow(clippy::unwrap_used, missing_docs)] // a test that panics has failed, as it should
 
+mod blame;
 mod calls;
 mod endpointer;
 mod fake_registry;
@@ -20,4 +21,5 @@ mod reflector_empty_set;
 mod registration;
 mod support;
 mod telemetry;
+mod unsent;
 mod view;
