@@ -8,7 +8,8 @@ use http::{Method, StatusCode};
 
 /// When a call that failed is sent again, on another instance.
 ///
-/// Apart from any policy, a client sends a request again that never left: no connection could be made.
+/// Apart from any policy, a client sends a request again that never left: no connection could be made, in
+/// time or at all.
 ///
 /// The defaults are three attempts, the first one included, of methods that are idempotent by
 /// RFC 9110, section 9.2.2 (GET, HEAD, OPTIONS, TRACE, PUT, DELETE), after 429, 502, 503, 504, a
@@ -93,8 +94,10 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets the deadline of each attempt (default: none but the call's). It covers the wait for an
-    /// endpoint and for the response's head, not the body.
+    /// Sets the deadline of each attempt (default: none but the call's). It begins when the attempt has an
+    /// endpoint and covers the connection and the wait for the response's head, not the body. A request that has
+    /// not left by then goes to another instance whatever its method; whether it has is known of a
+    /// [`Pool`](crate::Pool)'s client only.
     #[must_use]
     pub fn with_per_attempt_timeout(mut self, timeout: Duration) -> Self {
         self.per_attempt_timeout = Some(timeout);

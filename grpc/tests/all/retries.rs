@@ -83,6 +83,36 @@ async fn attempts_that_all_take_too_long_are_deadline_exceeded() {
     assert!(status.message().contains("(3 attempts; before: "), "{status}");
 }
 
+/// No attempt is left for what was sent; what waits for a stream was not.
+#[tokio::test]
+async fn an_attempt_that_waits_for_a_stream_when_its_time_is_up_goes_elsewhere() {
+    let one_stream = || tonic::transport::Server::builder().max_concurrent_streams(1);
+    let anywhere = || ([127, 0, 0, 1], 0).into();
+    let servers = [
+        Server::start_with(anywhere(), one_stream()).await,
+        Server::start_with(anywhere(), one_stream()).await,
+    ];
+    let policy = policy().with_max_attempts(1).with_per_attempt_timeout(Duration::from_secs(1));
+    let in_turn = fleetward_balancers::RoundRobin::new();
+    let channel = builder(&servers).balancer(in_turn).retry(policy).build();
+    ready(&channel, 2).await;
+    let connection = {
+        let set = channel.endpointer().load();
+        let full = servers[0].id();
+        let at = set.ready().iter().position(|member| member.instance().id().as_str() == full);
+        set.service(at.unwrap()).unwrap().clone()
+    };
+    let occupied =
+        tokio::spawn(
+            async move { GreetClient::new(connection).morning(named("sleep 3600000")).await },
+        );
+    until("the place is taken", || servers[0].running() == 1).await;
+    for _ in 0..4 {
+        assert_eq!(who(&channel).await.unwrap(), servers[1].id());
+    }
+    occupied.abort();
+}
+
 #[tokio::test]
 async fn a_body_that_comes_in_over_time_is_sent_again_from_its_beginning() {
     let servers = [Server::start().await, Server::start().await];

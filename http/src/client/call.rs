@@ -76,9 +76,9 @@ impl<B> Call<B> {
         self.body.can_lend()
     }
 
-    /// Whether the latest attempt's client has certainly not begun to send the request.
-    pub(super) fn is_unsent(&self) -> bool {
-        self.past().latest.as_ref().is_none_or(|latest| !latest.is_begun())
+    /// Whether the latest attempt, which is given up, has sent nothing of the request and never will.
+    pub(super) fn take_back(&self) -> bool {
+        self.past().latest.as_ref().is_none_or(|latest| latest.take_back())
     }
 
     /// Keeps a response that another attempt is to better; gives back any other.

@@ -80,7 +80,8 @@ struct Settings {
 }
 
 impl Settings {
-    /// The deadline of an attempt bounds the wait of a call that is tried once as well.
+    /// An attempt has its deadline also where the call is tried once: one that has not left by then goes
+    /// elsewhere.
     fn once(&self) -> Retry<()> {
         let retry = Retry::with_policy(()).max_attempts(1);
         match self.retry.as_ref().and_then(|policy| policy.per_attempt_timeout) {

@@ -16,7 +16,12 @@ pub(super) fn of(error: RetryError, service: &str, no_endpoints: impl FnOnce() -
     let (kind, message) = if error.is_timeout() {
         let what = match &instance {
             Some(instance) => format!("instance {instance} had not answered"),
-            None => no_endpoints().to_string(),
+            None => match no_endpoints() {
+                none if error.attempts().len() > 1 && none.context("ready") != Some("0") => {
+                    "every instance was tried, and none took the request".to_owned()
+                }
+                none => none.to_string(),
+            },
         };
         (ErrorKind::Timeout, what)
     } else if let Some(error) = cause.downcast_ref::<OriginError>() {

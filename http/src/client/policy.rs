@@ -36,7 +36,7 @@ impl<S, B> CallPolicy<S, B> {
         }
         match error.downcast_ref::<Error>() {
             // How far it came says more than that it took too long.
-            Some(error) if error.is_timeout() => self.call.is_unsent(),
+            Some(error) if error.is_timeout() => self.call.take_back(),
             _ => Verdict::is_unsent(error),
         }
     }

@@ -61,7 +61,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.progress.polled();
+        if !self.progress.polled() {
+            return Poll::Ready(Some(Err("the attempt was given up".into())));
+        }
         match &mut self.kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Loan(loan) => loan.poll(cx),
@@ -69,15 +71,18 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.progress.asked();
-        match &self.kind {
-            Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Loan(loan) => loan.is_end_stream(),
-        }
+        // One that must not be sent ends in an error.
+        self.progress.asked()
+            && match &self.kind {
+                Kind::Whole(bytes) => bytes.is_none(),
+                Kind::Loan(loan) => loan.is_end_stream(),
+            }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.progress.asked();
+        if !self.progress.asked() {
+            return SizeHint::default();
+        }
         match &self.kind {
             Kind::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))

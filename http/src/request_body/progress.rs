@@ -12,15 +12,25 @@ pub(crate) struct Progress(AtomicU8);
 
 const ASKED: u8 = 1;
 const POLLED: u8 = 2;
+/// Only ever the first word: what has begun cannot be taken back.
+const TAKEN_BACK: u8 = 4;
 
 impl Progress {
     /// The body was asked for something, or somebody has the request who may send it without asking.
-    pub(crate) fn asked(&self) {
-        self.0.fetch_or(ASKED, Ordering::Release);
+    /// Whether it may be sent: not if it was taken back.
+    pub(crate) fn asked(&self) -> bool {
+        self.0.fetch_or(ASKED, Ordering::AcqRel) & TAKEN_BACK == 0
     }
 
-    pub(super) fn polled(&self) {
-        self.0.fetch_or(ASKED | POLLED, Ordering::Release);
+    pub(super) fn polled(&self) -> bool {
+        self.0.fetch_or(ASKED | POLLED, Ordering::AcqRel) & TAKEN_BACK == 0
+    }
+
+    /// The attempt is given up. Whether nothing of its request was sent, and none will be: a client's
+    /// task may be about to send it on another thread.
+    pub(crate) fn take_back(&self) -> bool {
+        let taken = self.0.compare_exchange(0, TAKEN_BACK, Ordering::AcqRel, Ordering::Acquire);
+        taken.map_or_else(|begun| begun & TAKEN_BACK != 0, |_| true)
     }
 
     /// Whether anything of the request may have been sent.
@@ -31,5 +41,19 @@ impl Progress {
     /// Whether a frame of the body was asked for.
     pub(crate) fn is_polled(&self) -> bool {
         self.0.load(Ordering::Acquire) & POLLED != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_begun_is_not_taken_back_and_what_was_taken_back_is_not_sent() {
+        let sent = Progress::default();
+        assert!(sent.asked() && !sent.take_back() && sent.polled());
+        let given_up = Progress::default();
+        assert!(given_up.take_back() && !given_up.asked() && !given_up.polled());
+        assert!(given_up.take_back());
     }
 }

@@ -4,6 +4,7 @@
 
 mod bodies;
 mod deadlines;
+mod elsewhere;
 mod feedback;
 mod http2;
 mod instances;
