@@ -32,7 +32,7 @@ pub(crate) fn remember(url: &str, handle: RegistryHandle) -> RegistryHandle {
     let Ok(runtime) = Handle::try_current() else { return handle };
     let runtime = runtime.id();
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    opened.retain(|o| o.handle.upgrade().is_some());
+    opened.retain(|o| o.handle.is_alive());
     let same = opened.iter().find(|o| o.runtime == runtime && o.url.expose() == url);
     if let Some(earlier) = same.and_then(|o| o.handle.upgrade()) {
         return earlier;

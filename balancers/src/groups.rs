@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleetward_core::{Balancer, Member, PickContext, Prepared, ReadySet, pick_allowed};
 
@@ -23,15 +23,29 @@ impl<K: Ord, B> Kept<K, B> {
     }
 
     fn get(&self, key: K) -> Arc<B> {
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        by_key.entry(key).or_insert_with(|| Arc::new((self.make)())).clone()
+        if let Some(known) = self.by_key().get(&key).cloned() {
+            return known;
+        }
+        // Not under the lock, for it is the user's code. Of two who make one at once, the first counts.
+        let made = Arc::new((self.make)());
+        self.by_key().entry(key).or_insert_with(|| made.clone()).clone()
+    }
+
+    fn by_key(&self) -> MutexGuard<'_, BTreeMap<K, Arc<B>>> {
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets the balancers that no group has: one for each key that was ever there would be too
     /// many. A group that was made for a single pick still has its own.
     fn retain_used(&self) {
-        let mut by_key = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        by_key.retain(|_, balancer| Arc::strong_count(balancer) > 1);
+        let mut unused = Vec::new();
+        self.by_key().retain(|_, balancer| {
+            let used = Arc::strong_count(balancer) > 1;
+            unused.extend((!used).then(|| balancer.clone()));
+            used
+        });
+        // Not under the lock: these are the user's to drop.
+        drop(unused);
     }
 }
 

@@ -72,7 +72,7 @@ impl<B: Balancer + ?Sized> Balancer for Box<B> {
 pub struct ReadySet<'a> {
     members: &'a [Member],
     resting: &'a [Member],
-    prepared: Option<&'a Prepared>,
+    prepared: Option<&'a (dyn Any + Send + Sync)>,
     /// What is known of it without looking through the members.
     even_weight: Option<Option<u32>>,
 }
@@ -96,7 +96,12 @@ impl<'a> ReadySet<'a> {
     /// With what the balancer's [`prepare`](Balancer::prepare) made of this same set.
     #[must_use]
     #[inline]
-    pub fn with_prepared(mut self, prepared: Option<&'a Prepared>) -> Self {
+    pub fn with_prepared(self, prepared: Option<&'a Prepared>) -> Self {
+        self.with_shared(prepared.map(|prepared| &**prepared))
+    }
+
+    #[inline]
+    pub(crate) fn with_shared(mut self, prepared: Option<&'a (dyn Any + Send + Sync)>) -> Self {
         self.prepared = prepared;
         self
     }

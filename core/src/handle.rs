@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::reflector::WeakReflector;
 use crate::view::Lens;
@@ -42,6 +42,45 @@ struct Shared {
     followed: Mutex<HashMap<ServiceName, (WeakReflector, Arc<Lens>)>>,
     /// What a fixed set is seen through.
     lens: Arc<Lens>,
+}
+
+/// What is given out for a service.
+type Following = (Reflector, Arc<Lens>);
+
+/// A reflector owns the source and the views, which are the user's: it is never started or dropped under the lock.
+impl Shared {
+    /// The map. Nothing leaves it half changed, so a poisoned lock is whole.
+    fn followed(&self) -> MutexGuard<'_, HashMap<ServiceName, (WeakReflector, Arc<Lens>)>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing also where one is left whose runtime has ended.
+    fn following(&self, name: &ServiceName) -> Option<Following> {
+        let known = self.followed().get(name).cloned();
+        let (reflector, lens) = known?;
+        Some((reflector.upgrade().filter(Reflector::is_running)?, lens))
+    }
+
+    /// Of two who ask at once, both get the one that was noted first.
+    fn follow(&self, name: ServiceName, reflector: Reflector, lens: Arc<Lens>) -> Following {
+        let mut left = Vec::new();
+        let mut followed = self.followed();
+        let known = followed.get(&name).cloned();
+        let earlier = known.and_then(|(known, lens)| Some((known.upgrade()?, lens)));
+        let is_running = earlier.as_ref().is_some_and(|(earlier, _)| earlier.is_running());
+        if !is_running {
+            let gone = followed.extract_if(|_, (known, _)| !known.is_alive());
+            left.extend(gone);
+            left.extend(
+                followed
+                    .insert(name.clone(), (reflector.downgrade(), lens.clone()))
+                    .map(|replaced| (name, replaced)),
+            );
+        }
+        drop(followed);
+        drop(left);
+        earlier.filter(|_| is_running).unwrap_or((reflector, lens))
+    }
 }
 
 /// How services are followed and what is shown of them.
@@ -176,21 +215,12 @@ impl RegistryHandle {
             }
             Discovery::Source(source) => source,
         };
-        // Held while the reflector is started, which never waits, so that two who ask at once
-        // share one. Nothing in here leaves the map half changed, so a poisoned lock is whole.
-        let mut followed = self.shared.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = followed.get(&name);
-        let known = known.and_then(|(reflector, lens)| Some((reflector.upgrade()?, lens.clone())));
-        let (inner, lens) = match known.filter(|(reflector, _)| reflector.is_running()) {
+        let (inner, lens) = match self.shared.following(&name) {
             Some(known) => known,
-            // Also where one is left whose runtime has ended, or whose source has panicked.
             None => {
                 let config = &self.shared.config;
                 let reflector = source.reflect(name.clone(), config.reflector.clone())?;
-                let lens = config.lens();
-                followed.retain(|_, (reflector, _)| reflector.is_alive());
-                followed.insert(name, (reflector.downgrade(), lens.clone()));
-                (reflector, lens)
+                self.shared.follow(name, reflector, config.lens())
             }
         };
         let lens = (!views.is_empty()).then_some(lens);
@@ -268,6 +298,13 @@ impl WeakRegistryHandle {
     pub fn upgrade(&self) -> Option<RegistryHandle> {
         let default_service = self.default_service.clone();
         self.shared.upgrade().map(|shared| RegistryHandle { shared, default_service })
+    }
+}
+
+impl WeakRegistryHandle {
+    /// Whether [`upgrade`](Self::upgrade) would give the handle.
+    pub fn is_alive(&self) -> bool {
+        self.shared.strong_count() > 0
     }
 }
 

@@ -125,6 +125,11 @@ impl Subscription {
         (&self.receiver, self.memo.as_ref())
     }
 
+    /// When to read [`current`](Self::current) again though nothing is published: a view has panicked.
+    pub(crate) fn retry_at(&self) -> Option<tokio::time::Instant> {
+        self.memo.as_ref()?.retry_at()
+    }
+
     /// Shows what `memo` makes of what this subscription has shown so far.
     pub(crate) fn through(mut self, memo: Arc<Memo>) -> Self {
         self.memo = Some(memo);
@@ -226,7 +231,7 @@ impl Publisher {
     /// kind; a reason of the same kind is only put in place.
     pub fn publish_stale(&self, error: Error) {
         let now = tokio::time::Instant::now();
-        self.sender.send_if_modified(|current| {
+        self.modify(|current| {
             let same_kind = current.freshness.error().is_some_and(|old| old.kind() == error.kind());
             let mut next = Snapshot::clone(current);
             next.freshness = match &current.freshness {
@@ -235,9 +240,20 @@ impl Publisher {
                 Freshness::Stale { since, .. } => Freshness::Stale { since: *since, error },
             };
             next.revision += u64::from(!same_kind);
-            *current = Arc::new(next);
-            !same_kind
+            (next, !same_kind)
         });
+    }
+
+    /// Puts another snapshot in place, and wakes the subscribers if the closure says so.
+    fn modify(&self, next: impl FnOnce(&Snapshot) -> (Snapshot, bool)) {
+        let mut replaced = None;
+        self.sender.send_if_modified(|current| {
+            let (next, wakes) = next(current);
+            replaced = Some(std::mem::replace(current, Arc::new(next)));
+            wakes
+        });
+        // Not under the channel's lock: an error in it may hold a source of the user's.
+        drop(replaced);
     }
 
     /// The newest snapshot.
@@ -247,10 +263,7 @@ impl Publisher {
 
     /// Puts a newer reason of the same kind of freshness in place; wakes nobody.
     pub(crate) fn replace_reason(&self, freshness: Freshness) {
-        self.sender.send_if_modified(|current| {
-            *current = Arc::new(Snapshot { freshness, ..Snapshot::clone(current) });
-            false
-        });
+        self.modify(|current| (Snapshot { freshness, ..Snapshot::clone(current) }, false));
     }
 
     /// Publishes a complete set that is sorted already, each id once.
@@ -261,9 +274,9 @@ impl Publisher {
         skipped: usize,
     ) {
         debug_assert!(instances.is_sorted_by(|a, b| a.id() < b.id()));
-        self.sender.send_modify(|current| {
+        self.modify(|current| {
             let revision = current.revision + 1;
-            *current = Arc::new(Snapshot { revision, instances, freshness, skipped });
+            (Snapshot { revision, instances, freshness, skipped }, true)
         });
     }
 }

@@ -554,3 +554,50 @@ fn a_zone_that_cannot_carry_its_callers_sends_calls_elsewhere() {
     let _too_many = busy("a", 1);
     assert_eq!(at_home(100), 0);
 }
+
+/// A group's balancer that comes back to the whole when it is dropped.
+#[derive(Debug)]
+struct ComesBack(Random, Whole);
+
+type Whole = std::sync::Arc<std::sync::OnceLock<std::sync::Weak<ZoneAware<ComesBack>>>>;
+
+fn come_back(whole: &Whole) {
+    if let Some(whole) = whole.get().and_then(std::sync::Weak::upgrade) {
+        whole.prepare(&ReadySet::new(&[]));
+    }
+}
+
+impl Balancer for ComesBack {
+    fn pick(&self, endpoints: &ReadySet<'_>, context: &PickContext<'_>) -> Option<usize> {
+        self.0.pick(endpoints, context)
+    }
+}
+
+impl Drop for ComesBack {
+    fn drop(&mut self) {
+        come_back(&self.1);
+    }
+}
+
+#[test]
+fn groups_are_made_and_dropped_under_no_lock() {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let whole = Whole::default();
+        let place = whole.clone();
+        let make = move || {
+            come_back(&place);
+            ComesBack(Random::new(), place.clone())
+        };
+        let balancer = std::sync::Arc::new(ZoneAware::new("a", make));
+        whole.set(std::sync::Arc::downgrade(&balancer)).unwrap();
+        for names in [["a", "b"], ["c", "d"], ["a", "d"]] {
+            let members = zones(&names.map(|zone| (zone, 5)));
+            let prepared = balancer.prepare(&ReadySet::new(&members));
+            let set = ReadySet::new(&members).with_prepared(prepared.as_ref());
+            assert!(balancer.pick(&set, &PickContext::new()).is_some());
+        }
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(Duration::from_secs(60)).expect("it is frozen, or has panicked");
+}

@@ -55,6 +55,11 @@ impl Readiness {
         self.state.is_removed()
     }
 
+    /// The service that the instance is one of; empty for a [detached](Self::detached) one.
+    pub fn service(&self) -> &str {
+        self.state.service()
+    }
+
     /// Where a health check of this endpoint says what it finds out.
     ///
     /// The endpoint takes no call from now on until it has said so for the first time:

@@ -184,7 +184,7 @@ impl EndpointState {
         }
         // Before the verdict: who sees it finds the reason.
         if to != Checked::Pending {
-            *lock(&self.health_error) = error.clone();
+            replace(&self.health_error, error.clone());
         }
         let same = self.checked.swap(to as u8, Ordering::AcqRel) == to as u8;
         if !same && self.around.is_attached {
@@ -246,7 +246,7 @@ impl EndpointState {
     }
 
     fn set_error(&self, error: Option<Error>) {
-        *lock(&self.last_error) = error;
+        replace(&self.last_error, error);
     }
 
     pub(crate) fn remove(&self) {
@@ -425,6 +425,12 @@ impl EndpointState {
             Outcome::Ignored => {}
         }
     }
+}
+
+fn replace(place: &Mutex<Option<Error>>, error: Option<Error>) {
+    let replaced = std::mem::replace(&mut *lock(place), error);
+    // Not under the lock: it may hold a source of the user's.
+    drop(replaced);
 }
 
 fn lock(error: &Mutex<Option<Error>>) -> std::sync::MutexGuard<'_, Option<Error>> {

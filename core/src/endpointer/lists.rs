@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use super::set::Endpoint;
+use super::held::Held;
 use crate::edits::{self, Edit};
 use crate::{InstanceId, Member};
 
@@ -12,7 +12,7 @@ use crate::{InstanceId, Member};
 pub(super) struct Lists<S> {
     /// Beside `services`, position by position: a balancer sees these without knowing `S`.
     pub(super) members: Vec<Member>,
-    pub(super) services: Vec<S>,
+    pub(super) services: Vec<Held<S>>,
     pub(super) resting: Vec<Member>,
     /// Those of `members`.
     pub(super) weights: Weights,
@@ -43,7 +43,7 @@ impl<S: Clone> Clone for Lists<S> {
 /// Where an instance stands from now on.
 #[derive(Clone)]
 pub(super) enum Place<S> {
-    Ready(Endpoint<S>),
+    Ready(Member, Held<S>),
     Resting(Member),
     Nowhere,
 }
@@ -51,14 +51,26 @@ pub(super) enum Place<S> {
 /// Moves, sorted by id, each id once.
 pub(super) type Moves<S> = Vec<(InstanceId, Place<S>)>;
 
+impl<S> Place<S> {
+    fn is_broken(&self) -> bool {
+        matches!(self, Self::Ready(_, service) if !service.is_some())
+    }
+}
+
 impl<S> Lists<S> {
+    fn broken(&self) -> impl Iterator<Item = InstanceId> {
+        let services = self.members.iter().zip(&self.services);
+        let broken = services.filter(|(_, service)| !service.is_some());
+        broken.map(|(member, _)| member.instance().id().clone())
+    }
+
     fn apply(&mut self, moves: Moves<S>) {
         let (mut members, mut services, mut resting) = (Vec::new(), Vec::new(), Vec::new());
         for (id, place) in moves {
             let ready_at = find(&self.members, &id);
             let resting_at = find(&self.resting, &id);
             let (ready, rests) = match place {
-                Place::Ready(endpoint) => (Some(endpoint.into_parts()), None),
+                Place::Ready(member, service) => (Some((member, service)), None),
                 Place::Resting(member) => (None, Some(member)),
                 Place::Nowhere => (None, None),
             };
@@ -123,18 +135,28 @@ impl<S: Clone> Copies<S> {
         Self { published: Arc::default(), spare: None, behind: None }
     }
 
-    /// What is to be published after these moves.
-    pub(super) fn next(&mut self, moves: Moves<S>) -> Arc<Lists<S>> {
+    /// What is to be published after these moves, and whose services are missing there because their `Clone`
+    /// panics. Those are to be moved away first.
+    pub(super) fn next(&mut self, moves: Moves<S>) -> (Arc<Lists<S>>, Vec<InstanceId>) {
         if moves.is_empty() {
-            return self.published.clone();
+            return (self.published.clone(), Vec::new());
         }
         self.behind = None;
-        let mut next = self.spare.take().and_then(Arc::into_inner);
-        let mut lists = next.take().unwrap_or_else(|| Lists::clone(&self.published));
-        lists.apply(moves.clone());
+        let spare = self.spare.take().and_then(Arc::into_inner);
+        let mut broken = Vec::new();
+        let mut lists = spare.unwrap_or_else(|| {
+            let copy = Lists::clone(&self.published);
+            broken.extend(copy.broken());
+            copy
+        });
+        let applied = moves.clone();
+        broken.extend(
+            applied.iter().filter(|(_, place)| place.is_broken()).map(|(id, _)| id.clone()),
+        );
+        lists.apply(applied);
         let before = std::mem::replace(&mut self.published, Arc::new(lists));
         self.behind = Some((before, moves));
-        self.published.clone()
+        (self.published.clone(), broken)
     }
 
     /// Brings the copy published before up to date, if nobody reads it any more. Whether that is done:
@@ -156,7 +178,13 @@ impl<S: Clone> Copies<S> {
 
     /// Keeps nothing alive that has left the set: the next one is made by copying.
     pub(super) fn give_up(&mut self) {
+        self.spare = None;
         self.behind = None;
+    }
+
+    /// What is published.
+    pub(super) fn published(&self) -> Arc<Lists<S>> {
+        self.published.clone()
     }
 }
 

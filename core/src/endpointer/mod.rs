@@ -8,26 +8,27 @@
 //!
 //! What calls see is an immutable [`EndpointSet`], swapped whole. Reading it takes no lock.
 
+mod held;
 mod lists;
+mod publication;
 mod set;
 mod slot;
 mod worker;
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
-use futures::FutureExt;
-use tokio::sync::watch;
+use arc_swap::Guard;
 use tokio::task::AbortHandle;
 
+use self::publication::Publication;
 pub(crate) use self::set::BalancerId;
-pub use self::set::{Endpoint, EndpointSet};
+pub use self::set::EndpointSet;
 use self::worker::Worker;
 use crate::endpoint::Surroundings;
-use crate::{Backoff, Balancer, Factory, FeedbackConfig, Instancer, OutlierDetection, telemetry};
+use crate::supervised::supervise;
+use crate::{Backoff, Balancer, Factory, FeedbackConfig, Instancer, OutlierDetection};
 
 /// The callable endpoints of one service, kept up to date by a task of its own.
 ///
@@ -66,12 +67,12 @@ impl<S> Endpointer<S> {
 
     /// The set as it is now. Lock-free, allocates nothing; hold the guard only briefly.
     pub fn load(&self) -> Guard<Arc<EndpointSet<S>>> {
-        self.shared.set.load()
+        self.shared.published.load()
     }
 
     /// Has every set from now on prepared for `balancer`, for as long as it lives.
     pub(crate) fn attach(&self, balancer: &Arc<dyn Balancer>) -> BalancerId {
-        self.shared.attach(Arc::downgrade(balancer))
+        self.shared.published.attach(Arc::downgrade(balancer))
     }
 
     /// Tells of each set that is published from now on.
@@ -86,13 +87,13 @@ impl<S> Endpointer<S> {
         mut condition: impl FnMut(&EndpointSet<S>) -> bool,
     ) -> Arc<EndpointSet<S>> {
         // Subscribing before looking: a set published in between is not missed.
-        let mut changed = self.shared.version.subscribe();
+        let mut changed = self.shared.published.subscribe();
         loop {
-            let set = self.shared.set.load_full();
+            let set = self.shared.published.load_full();
             if condition(&set) {
                 return set;
             }
-            // Who waits keeps no set alive.
+            // Drop the set before waiting.
             drop(set);
             if changed.changed().await.is_err() {
                 // Not reachable: `self` keeps the sender alive.
@@ -226,14 +227,8 @@ impl EndpointerBuilder {
             ..Surroundings::default()
         };
         let shared = Arc::new(Shared::new(around));
-        let worker = Worker::new(self, subscription, Arc::new(factory), shared.clone());
-        let around = shared.around.clone();
-        let task = tokio::spawn(async move {
-            // What a view or an instancer of the caller's own does wrong is not to pass in silence.
-            if AssertUnwindSafe(worker.run()).catch_unwind().await.is_err() {
-                telemetry::stopped(&around.service);
-            }
-        });
+        let mut worker = Worker::new(self, subscription, Arc::new(factory), shared.clone());
+        let task = tokio::spawn(async move { supervise(&mut worker).await });
         Endpointer { shared, _task: Arc::new(AbortOnDrop(task.abort_handle())) }
     }
 }
@@ -241,57 +236,13 @@ impl EndpointerBuilder {
 /// What the worker writes and the handles read.
 struct Shared<S> {
     around: Arc<Surroundings>,
-    set: ArcSwap<EndpointSet<S>>,
-    /// Counts the sets published, to wake who waits for one.
-    version: watch::Sender<u64>,
-    /// Whose balancers have each set prepared. Held while one is published, never by a pick.
-    attached: Mutex<Attached>,
-}
-
-#[derive(Default)]
-struct Attached {
-    next: BalancerId,
-    balancers: Vec<(BalancerId, Weak<dyn Balancer>)>,
+    published: Publication<S>,
 }
 
 impl<S> Shared<S> {
     fn new(around: Surroundings) -> Self {
-        Self {
-            around: Arc::new(around),
-            set: ArcSwap::from_pointee(EndpointSet::pending()),
-            version: watch::Sender::new(0),
-            attached: Mutex::default(),
-        }
-    }
-
-    fn publish(&self, set: &EndpointSet<S>) {
-        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
-        self.set.store(Arc::new(attached.prepare(&self.around.service, set)));
-        drop(attached);
-        // After the store: who is woken finds the new set.
-        self.version.send_modify(|version| *version += 1);
-    }
-
-    fn attach(&self, balancer: Weak<dyn Balancer>) -> BalancerId {
-        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = attached.next;
-        attached.next += 1;
-        attached.balancers.push((id, balancer));
-        // Under the same lock as a newer set is published, which this one cannot replace then.
-        let set = attached.prepare(&self.around.service, &self.set.load());
-        self.set.store(Arc::new(set));
-        id
-    }
-}
-
-impl Attached {
-    fn prepare<S>(&mut self, service: &str, set: &EndpointSet<S>) -> EndpointSet<S> {
-        let mut alive = Vec::new();
-        self.balancers.retain(|(id, balancer)| {
-            alive.extend(balancer.upgrade().map(|balancer| (*id, balancer)));
-            alive.last().is_some_and(|(last, _)| last == id)
-        });
-        set.prepared_for(service, alive.iter().map(|(id, balancer)| (*id, &**balancer)))
+        let around = Arc::new(around);
+        Self { published: Publication::new(around.clone()), around }
     }
 }
 

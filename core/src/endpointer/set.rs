@@ -1,44 +1,12 @@
 //! The endpoints of a service at one moment: what a call picks from.
 
+use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::lists::Lists;
-use crate::{Balancer, Error, ErrorKind, Freshness, Member, Prepared, ReadySet, telemetry};
-
-/// A callable instance.
-#[derive(Clone)]
-pub struct Endpoint<S> {
-    member: Member,
-    service: S,
-}
-
-impl<S> Endpoint<S> {
-    pub(super) fn new(member: Member, service: S) -> Self {
-        Self { member, service }
-    }
-
-    pub(super) fn into_parts(self) -> (Member, S) {
-        (self.member, self.service)
-    }
-
-    /// The instance and its statistics.
-    pub fn member(&self) -> &Member {
-        &self.member
-    }
-
-    /// What the factory made. Clone it to call it.
-    pub fn service(&self) -> &S {
-        &self.service
-    }
-}
-
-impl<S> fmt::Debug for Endpoint<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.member, f)
-    }
-}
+use crate::supervised::shielded;
+use crate::{Balancer, Error, ErrorKind, Freshness, ReadySet, telemetry};
 
 /// The endpoints of a service at one moment; immutable.
 ///
@@ -48,11 +16,17 @@ pub struct EndpointSet<S> {
     lists: Arc<Lists<S>>,
     facts: Arc<Facts>,
     /// What each balancer over this set has prepared for it. Mostly there is one.
-    prepared: Vec<(BalancerId, Prepared)>,
+    prepared: Vec<(BalancerId, Option<Shared>)>,
 }
 
 /// Tells the balancers over one endpointer apart.
 pub(crate) type BalancerId = u64;
+
+/// What a balancer has prepared, which is handed on while the same endpoints are prepared for another one.
+type Shared = Arc<dyn Any + Send + Sync>;
+
+/// Balancers over one endpointer.
+pub(super) type Attached = Vec<(BalancerId, Arc<dyn Balancer>)>;
 
 /// What is known of a set beside its endpoints.
 pub(super) struct Facts {
@@ -75,24 +49,28 @@ impl<S> EndpointSet<S> {
         Self { lists, facts: Arc::new(facts), prepared: Vec::new() }
     }
 
-    /// The same endpoints, prepared for these balancers. One that panics must not end the task that
-    /// publishes: it picks from a set that is not prepared.
-    pub(super) fn prepared_for<'b>(
-        &self,
-        service: &str,
-        balancers: impl Iterator<Item = (BalancerId, &'b dyn Balancer)>,
-    ) -> Self {
+    /// The same set, to be prepared for further balancers.
+    pub(super) fn again(&self) -> Self {
+        let Self { lists, facts, prepared } = self;
+        Self { lists: lists.clone(), facts: facts.clone(), prepared: prepared.clone() }
+    }
+
+    pub(super) fn is_prepared_for(&self, balancer: BalancerId) -> bool {
+        self.prepared.iter().any(|(id, _)| *id == balancer)
+    }
+
+    /// Has these balancers prepare the set. One that panics picks from a set that is not prepared.
+    pub(super) fn prepare_for(&mut self, service: &str, balancers: &Attached) {
         let ready = self.ready().with_even_weight(self.lists.weights.even());
-        let prepare = |(id, balancer): (BalancerId, &dyn Balancer)| {
-            let prepared = catch_unwind(AssertUnwindSafe(|| balancer.prepare(&ready)));
-            let prepared = prepared.unwrap_or_else(|_| {
+        let prepare = |(id, balancer): &(BalancerId, Arc<dyn Balancer>)| {
+            let prepared = shielded(|| balancer.prepare(&ready));
+            if prepared.is_none() {
                 telemetry::not_prepared(service);
-                None
-            });
-            Some((id, prepared?))
+            }
+            (*id, prepared.flatten().map(Shared::from))
         };
-        let prepared = balancers.filter_map(prepare).collect();
-        Self { lists: self.lists.clone(), facts: self.facts.clone(), prepared }
+        let prepared: Vec<_> = balancers.iter().map(prepare).collect();
+        self.prepared.extend(prepared);
     }
 
     /// The endpoints that can take a call, as a balancer sees them.
@@ -103,12 +81,12 @@ impl<S> EndpointSet<S> {
     /// With what this balancer has prepared.
     pub(crate) fn ready_for(&self, balancer: BalancerId) -> ReadySet<'_> {
         let prepared = self.prepared.iter().find(|(id, _)| *id == balancer);
-        self.ready().with_prepared(prepared.map(|(_, prepared)| prepared))
+        self.ready().with_shared(prepared.and_then(|(_, prepared)| prepared.as_deref()))
     }
 
     /// The service at a position of [`ready`](Self::ready).
     pub fn service(&self, position: usize) -> Option<&S> {
-        self.lists.services.get(position)
+        self.lists.services.get(position)?.get()
     }
 
     /// Whether so few endpoints are healthy that the others are used as well.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::time::delay_queue::Key;
 
+use super::held::Held;
 use super::lists::Place;
-use super::set::Endpoint;
 use crate::endpoint::{Checked, EndpointState, Surroundings};
 use crate::{Backoff, BackoffState, Connectivity, Error, Instance, Member, Readiness};
 
@@ -15,7 +15,7 @@ use crate::{Backoff, BackoffState, Connectivity, Error, Instance, Member, Readin
 pub(super) struct Slot<S> {
     instance: Arc<Instance>,
     state: Arc<EndpointState>,
-    service: Option<S>,
+    service: Held<S>,
     /// Tells the results of this slot's factory from those of an earlier one of the same id.
     pub(super) generation: u64,
     /// Its place among the factories that wait for their next try.
@@ -64,7 +64,7 @@ impl<S: Clone> Slot<S> {
         Self {
             state: Arc::new(EndpointState::new(around, &instance)),
             instance,
-            service: None,
+            service: Held::none(),
             generation,
             later: None,
             backoff: None,
@@ -93,7 +93,7 @@ impl<S: Clone> Slot<S> {
     }
 
     pub(super) fn made(&mut self, service: S) {
-        self.service = Some(service);
+        self.service = Held::new(service);
         self.error = None;
     }
 
@@ -104,6 +104,7 @@ impl<S: Clone> Slot<S> {
         backoff: &Backoff,
         rng: &mut fastrand::Rng,
     ) -> std::time::Duration {
+        self.service = Held::none();
         self.error = Some(error);
         let fresh = || Box::new(BackoffState::new(backoff.clone(), rng.fork()));
         self.backoff.get_or_insert_with(fresh).next_delay()
@@ -123,6 +124,15 @@ impl<S: Clone> Slot<S> {
 
     pub(super) fn counted(&self) -> Standing {
         self.counted
+    }
+
+    /// As if it had never been counted.
+    pub(super) fn uncount(&mut self) {
+        self.counted = Standing::default();
+    }
+
+    pub(super) fn is_made(&self) -> bool {
+        self.service.is_some()
     }
 
     /// Whether calls would go through: made, connected, not draining, and its health known if
@@ -155,10 +165,10 @@ impl<S: Clone> Slot<S> {
             self.state.set_available_since(now);
         }
         self.was_available = available;
-        match self.service.clone().filter(|_| available) {
-            Some(service) => Place::Ready(Endpoint::new(self.member(), service)),
-            None if self.instance.is_draining() => Place::Nowhere,
-            None => Place::Resting(self.member()),
+        match available {
+            true => Place::Ready(self.member(), self.service.clone()),
+            false if self.instance.is_draining() => Place::Nowhere,
+            false => Place::Resting(self.member()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The task that keeps the endpoints in step with the instances.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::time::DelayQueue;
 
-use super::lists::{Copies, Moves, Place};
+use super::lists::{Copies, Lists, Moves, Place};
 use super::set::{EndpointSet, Facts};
 use super::slot::{Census, Slot};
 use super::{EndpointerBuilder, Shared};
+use crate::supervised::{Supervised, panicked};
 use crate::{
     Error, ErrorKind, Factory, Freshness, Instance, InstanceId, OutlierDetector, Snapshot,
     Subscription, telemetry,
@@ -116,7 +117,7 @@ where
     }
 
     /// Runs until it is aborted by the last handle.
-    pub(super) async fn run(mut self) {
+    async fn follow(&mut self) {
         let current = self.subscription.current();
         self.apply(&current);
         self.publish();
@@ -166,6 +167,7 @@ where
         let invalid_at = self.invalid_at.as_ref().map(|(at, _)| *at);
         let outliers_at = self.detector.as_ref().and_then(OutlierDetector::next_wake);
         let outliers_at = outliers_at.map(|at| at.max(self.look_at));
+        let view_at = self.subscription.retry_at();
         tokio::select! {
             // In this order: a removal is seen before the endpoint's own changes.
             biased;
@@ -181,10 +183,7 @@ where
                     Event::Made(ticket, made)
                 }
                 Err(error) => match self.tickets.remove(&error.id()) {
-                    Some(ticket) => Event::Made(
-                        ticket,
-                        Err(Error::new(ErrorKind::Other, "the factory panicked")),
-                    ),
+                    Some(ticket) => Event::Made(ticket, Err(panicked("the factory"))),
                     None => Event::Endpoint,
                 },
             },
@@ -193,6 +192,7 @@ where
             }
             () = sleep_until(invalid_at) => Event::Invalid,
             () = sleep_until(outliers_at) => Event::Outliers,
+            () = sleep_until(view_at), if open => Event::Snapshot(self.subscription.current()),
         }
     }
 
@@ -340,15 +340,16 @@ where
         match result {
             Ok(service) => slot.made(service),
             Err(error) => {
+                let delay = slot.failed(error.clone(), &self.config.backoff, &mut self.rng);
+                slot.later = Some(self.later.insert(ticket.clone(), delay));
                 telemetry::factory_failed(&self.shared.around.service, &ticket.0, &error);
-                let delay = slot.failed(error, &self.config.backoff, &mut self.rng);
-                slot.later = Some(self.later.insert(ticket, delay));
             }
         }
     }
 
     fn invalidate(&mut self) {
         if let Some((_, error)) = self.invalid_at.take() {
+            self.invalidated = Some(error);
             for id in self.slots.keys() {
                 self.detector.iter_mut().for_each(|detector| detector.remove(id));
             }
@@ -357,27 +358,41 @@ where
             self.census = Census::default();
             self.seen = Arc::default();
             self.later.clear();
-            self.invalidated = Some(error);
         }
     }
 
     fn publish(&mut self) {
-        let moves = self.moves();
-        let lists = self.copies.next(moves);
+        loop {
+            let moves = self.moves();
+            let (lists, broken) = self.copies.next(moves);
+            if broken.is_empty() {
+                return self.publish_lists(lists);
+            }
+            // Worth nothing, and made anew.
+            for id in broken {
+                if let Some(generation) = self.slots.get(&id).map(|slot| slot.generation) {
+                    let error = panicked("the service, when it was cloned,");
+                    self.made((id, generation), Err(error));
+                }
+            }
+        }
+    }
+
+    fn publish_lists(&mut self, lists: Arc<Lists<S>>) {
         let ready = lists.members.len();
         let error = match &self.invalidated {
             Some(error) => Some(error.clone()),
             None if ready == 0 => self.slots.values().find_map(Slot::error),
             None => None,
         };
-        telemetry::endpoints(&self.shared.around.service, ready, self.slots.len());
         let facts = Facts {
             panicking: self.panicking,
             known: self.slots.len(),
             freshness: self.freshness.clone(),
             error,
         };
-        self.shared.publish(&EndpointSet::new(lists, facts));
+        self.shared.published.publish(EndpointSet::new(lists, facts));
+        telemetry::endpoints(&self.shared.around.service, ready, self.slots.len());
     }
 
     /// Where everything stands whose place may have changed.
@@ -412,6 +427,46 @@ where
         };
         let places: Vec<_> = touched.iter().map(place).collect();
         touched.into_iter().zip(places).collect()
+    }
+}
+
+impl<S, F> Supervised for Worker<S, F>
+where
+    S: Clone + Send + Sync + 'static,
+    F: Factory<S>,
+{
+    type Output = ();
+    const NAME: &'static str = "the endpointer";
+
+    fn service(&self) -> &str {
+        &self.shared.around.service
+    }
+
+    async fn run(&mut self) {
+        self.follow().await;
+    }
+
+    /// The endpoints serve on, their connections with them. Everything that is made from them is made again.
+    fn panicked(&mut self, error: Error) {
+        self.freshness = match std::mem::replace(&mut self.freshness, Freshness::Fresh) {
+            Freshness::Pending { .. } => Freshness::Pending { error: Some(error) },
+            Freshness::Stale { since, .. } => Freshness::Stale { since, error },
+            Freshness::Fresh => Freshness::Stale { since: Instant::now(), error },
+        };
+        // The next snapshot is compared with what is there, whatever was done of the last one.
+        self.seen = Arc::new(self.slots.values().map(|slot| slot.instance().clone()).collect());
+        self.census = Census::default();
+        self.slots.values_mut().for_each(Slot::uncount);
+        self.copies.give_up();
+        let published = self.copies.published();
+        let listed = published.members.iter().chain(&published.resting);
+        self.touched = listed.map(|member| member.instance().id().clone()).collect();
+        self.touched.extend(self.slots.keys().cloned());
+        let running: HashSet<&Ticket> = self.tickets.values().collect();
+        let waits = self.slots.iter().filter(|(_, slot)| !slot.is_made() && slot.later.is_none());
+        let waits = waits.map(|(id, slot)| (id.clone(), slot.generation));
+        self.queue = waits.filter(|ticket| !running.contains(ticket)).collect();
+        self.publish_lists(published);
     }
 }
 

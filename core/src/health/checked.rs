@@ -1,16 +1,13 @@
 //! The layer on a factory.
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::FutureExt;
 
 use super::HealthCheck;
-use crate::{
-    Backoff, BackoffState, Error, ErrorKind, Factory, HealthReporter, Instance, Readiness,
-};
+use crate::supervised::{Supervised, supervise};
+use crate::{Error, ErrorKind, Factory, HealthReporter, Instance, Readiness};
 
 /// A [`Factory`] whose endpoints are checked.
 ///
@@ -69,11 +66,11 @@ where
         if readiness.is_attached() {
             let health = readiness.health();
             let (check, instance) = (self.check.clone(), instance.clone());
-            let checked = service.clone();
+            let mut checking = Checking { check, instance, service: service.clone(), health };
             tokio::spawn(async move {
                 tokio::select! {
                     () = readiness.removed() => {}
-                    () = keep_checking(&*check, &instance, checked, &health) => {}
+                    () = supervise(&mut checking) => {}
                 }
             });
         }
@@ -81,25 +78,38 @@ where
     }
 }
 
-/// Until the check returns. A check is somebody's code: its panic must not leave the endpoint with
-/// the last word of a check that is gone, or waiting for a first one for ever.
-async fn keep_checking<S: Clone>(
-    check: &impl HealthCheck<S>,
-    instance: &Instance,
+/// The check of one endpoint, until it returns. A check that panics must not leave the endpoint with the last word
+/// of a check that is gone, or waiting for a first one for ever.
+struct Checking<S, C> {
+    check: Arc<C>,
+    instance: Arc<Instance>,
     service: S,
-    health: &HealthReporter,
-) {
-    let mut backoff = BackoffState::new(Backoff::default(), fastrand::Rng::new());
-    loop {
-        let run = check.run(instance, service.clone(), health.clone());
-        if AssertUnwindSafe(run).catch_unwind().await.is_ok() {
-            break;
-        }
-        health.unhealthy(Error::new(ErrorKind::Other, "the health check panicked"));
-        tokio::time::sleep(backoff.next_delay()).await;
+    health: HealthReporter,
+}
+
+impl<S, C> Supervised for Checking<S, C>
+where
+    S: Clone + Send + Sync + 'static,
+    C: HealthCheck<S>,
+{
+    type Output = ();
+    const NAME: &'static str = "the health check";
+
+    fn service(&self) -> &str {
+        self.health.service()
     }
-    if health.is_pending() {
-        health.unhealthy(Error::new(ErrorKind::Other, "the health check ended without a word"));
+
+    async fn run(&mut self) {
+        let (service, health) = (self.service.clone(), self.health.clone());
+        self.check.run(&self.instance, service, health).await;
+        if self.health.is_pending() {
+            self.health
+                .unhealthy(Error::new(ErrorKind::Other, "the health check ended without a word"));
+        }
+    }
+
+    fn panicked(&mut self, error: Error) {
+        self.health.unhealthy(error);
     }
 }
 

@@ -22,6 +22,10 @@ impl HealthReporter {
         Self { state }
     }
 
+    pub(crate) fn service(&self) -> &str {
+        self.state.service()
+    }
+
     /// It is well.
     pub fn healthy(&self) {
         self.state.set_checked(Checked::Healthy, None);

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use self::task::Task;
 use crate::reflector::current_runtime;
 use crate::registrar::registration;
+use crate::supervised::supervise;
 use crate::{
     Error, ErrorKind, Instance, RegisterOptions, Registrar, Registration, Registry, ServiceName,
 };
@@ -77,10 +78,10 @@ impl<R: Registry> Registrar for Keeper<R> {
         let (registration, report) = registration(service.clone(), instance.clone());
         let (first, attempted) = oneshot::channel();
         let registry = self.registry.clone();
-        let task = Task::new(registry, service.clone(), instance, options, report, first);
+        let mut task = Task::new(registry, service.clone(), instance, options, report, first);
         // From here on the registration owns the task: dropping this future at the await below
         // drops the registration, which ends the task in an orderly way.
-        runtime.spawn(task.run());
+        runtime.spawn(async move { supervise(&mut task).await });
         match attempted.await {
             Ok(Ok(())) => Ok(registration),
             Ok(Err(error)) => Err(error),

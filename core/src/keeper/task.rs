@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::registrar::Report;
+use crate::supervised::{Supervised, panicked, shielded_future};
 use crate::{
     BackoffState, Error, Instance, KeptAlive, Leased, RegisterOptions, Registry, ServiceName,
     telemetry,
@@ -56,14 +57,6 @@ impl<R: Registry> Task<R> {
         Self { registry, service, instance, options, report, first, backoff, rng, doubt: None }
     }
 
-    pub(super) async fn run(mut self) {
-        if let Some(outcome) = self.keep().await {
-            let outcome = outcome.map_err(|error| self.describe(error, "deregister"));
-            telemetry::deregistered(&self.service, self.instance.id(), &outcome);
-            self.report.ended(outcome);
-        }
-    }
-
     /// Gives how deregistering went, or nothing if the first attempt was refused.
     async fn keep(&mut self) -> Option<Result<(), Error>> {
         loop {
@@ -96,7 +89,8 @@ impl<R: Registry> Task<R> {
             if self.report.is_stopped() {
                 return Obtained::Stopped(self.doubt.take().map_or(Ok(()), Err));
             }
-            let attempt = registry.register(&service, &instance, self.options.ttl);
+            let ttl = self.options.ttl;
+            let attempt = asked(async { registry.register(&service, &instance, ttl).await });
             let mut attempt = pin!(timeout(limit, attempt));
             let error = match self.report.unless_stopped(&mut attempt).await {
                 Some(Ok(Ok(leased))) => {
@@ -117,7 +111,9 @@ impl<R: Registry> Task<R> {
                     // live: see it to its end, then take it back.
                     let take_back = async {
                         match attempt.await {
-                            Ok(Ok(leased)) => registry.deregister(leased.lease).await,
+                            Ok(Ok(leased)) => {
+                                asked(async { registry.deregister(leased.lease).await }).await
+                            }
                             Ok(Err(_)) => self.doubt.take().map_or(Ok(()), Err),
                             Err(_) => Err(unanswered()),
                         }
@@ -153,7 +149,8 @@ impl<R: Registry> Task<R> {
             // In the past after the process was stopped for a while: then it fires at once.
             self.report.unless_stopped(sleep_until(next)).await?;
             let started = Instant::now();
-            let renewal = timeout(limit, registry.keep_alive(&mut leased.lease));
+            let renewal = asked(async { registry.keep_alive(&mut leased.lease).await });
+            let renewal = timeout(limit, renewal);
             let error = match self.report.unless_stopped(renewal).await? {
                 Ok(Ok(KeptAlive::Alive { ttl })) => {
                     interval = self.interval(ttl);
@@ -183,7 +180,7 @@ impl<R: Registry> Task<R> {
     }
 
     async fn release(&self, lease: R::Lease) -> Result<(), Error> {
-        let deregister = self.registry.deregister(lease);
+        let deregister = asked(async { self.registry.deregister(lease).await });
         let outcome = timeout(self.options.deregister_timeout, deregister).await;
         outcome.unwrap_or_else(|_| Err(unanswered()))
     }
@@ -220,6 +217,33 @@ impl<R: Registry> Task<R> {
             .with_context("service", &self.service)
             .with_context("instance", self.instance.id())
     }
+}
+
+impl<R: Registry> Supervised for Task<R> {
+    type Output = ();
+    const NAME: &'static str = "the task that keeps a registration";
+
+    fn service(&self) -> &str {
+        self.service.as_str()
+    }
+
+    async fn run(&mut self) {
+        if let Some(outcome) = self.keep().await {
+            let outcome = outcome.map_err(|error| self.describe(error, "deregister"));
+            telemetry::deregistered(&self.service, self.instance.id(), &outcome);
+            self.report.ended(outcome);
+        }
+    }
+
+    /// The lease is gone with what was under way; registering again writes over what stands there.
+    fn panicked(&mut self, error: Error) {
+        self.report.retrying(error);
+    }
+}
+
+/// What the registry's client answers; a panic in it is an error like others.
+async fn asked<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    shielded_future(answer).await.unwrap_or_else(|| Err(panicked("the registry's client")))
 }
 
 fn unanswered() -> Error {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::ReflectorConfig;
 use super::view::View;
+use crate::supervised::{Supervised, panicked, shielded, shielded_future};
 use crate::{BackoffState, Change, Error, ErrorKind, Publisher, ServiceName, Source, telemetry};
 
 /// Runs until it is aborted; there is no other way out of the loop.
@@ -39,7 +40,7 @@ impl<S: Source> Driver<S> {
         Self { source, service, config, backoff, view }
     }
 
-    pub(super) async fn run(mut self) {
+    async fn keep_following(&mut self) {
         loop {
             let ended = self.follow().await;
             let delay = self.backoff.next_delay();
@@ -59,10 +60,12 @@ impl<S: Source> Driver<S> {
 
     /// One list and the watch from where it stood.
     async fn follow(&mut self) -> Ended {
-        let listing = timeout(self.config.list_timeout, self.source.list(&self.service));
+        let listing = async { self.source.list(&self.service).await };
+        let listing = timeout(self.config.list_timeout, shielded_future(listing));
         let listing = match attend(&mut self.view, listing).await {
-            Ok(Ok(listing)) => listing,
-            Ok(Err(error)) => return Ended::Failed(error),
+            Ok(Some(Ok(listing))) => listing,
+            Ok(Some(Err(error))) => return Ended::Failed(error),
+            Ok(None) => return Ended::Failed(panicked("the source").with_operation("list")),
             Err(_) => {
                 let error = Error::timeout("the registry did not answer in time");
                 let error = error.with_operation("list");
@@ -74,9 +77,14 @@ impl<S: Source> Driver<S> {
         if let Err(error) = self.view.replace(listing.entries, false) {
             return Ended::Failed(error);
         }
-        let mut changes = pin!(self.source.watch(&self.service, listing.cursor));
+        let gone = || Ended::Failed(panicked("the source").with_operation("watch"));
+        let changes = shielded(|| self.source.watch(&self.service, listing.cursor));
+        let Some(changes) = changes else { return gone() };
+        let mut changes = pin!(changes);
         loop {
-            let applied = match attend(&mut self.view, changes.next()).await {
+            let next = attend(&mut self.view, shielded_future(changes.next())).await;
+            let Some(next) = next else { return gone() };
+            let applied = match next {
                 Some(Ok(Change::Keys { changes, .. })) => self.view.apply(changes),
                 Some(Ok(Change::Full(listing))) => self.view.replace(listing.entries, true),
                 Some(Ok(Change::Progress)) => {
@@ -96,6 +104,23 @@ impl<S: Source> Driver<S> {
             // A source that always has something ready must not keep the abort from coming in.
             tokio::task::coop::consume_budget().await;
         }
+    }
+}
+
+impl<S: Source> Supervised for Driver<S> {
+    type Output = ();
+    const NAME: &'static str = "the reflector";
+
+    fn service(&self) -> &str {
+        self.service.as_str()
+    }
+
+    async fn run(&mut self) {
+        self.keep_following().await;
+    }
+
+    fn panicked(&mut self, error: Error) {
+        self.view.panicked(error);
     }
 }
 

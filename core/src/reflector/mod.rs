@@ -23,6 +23,7 @@ use tokio::task::AbortHandle;
 
 pub use self::config::ReflectorConfig;
 use self::driver::Driver;
+use crate::supervised::supervise;
 use crate::{Error, ErrorKind, Instancer, Publisher, ServiceName, Source, Subscription};
 
 /// Follows one service in a registry and is its [`Instancer`].
@@ -45,8 +46,7 @@ use crate::{Error, ErrorKind, Instancer, Publisher, ServiceName, Source, Subscri
 /// - **No subscriber blocks it**, and it publishes at most once in
 ///   [`min_publish_interval`](ReflectorConfig::min_publish_interval).
 ///
-/// A source that panics ends the loop; the set then stays as it is, marked stale with a
-/// [`Closed`](ErrorKind::Closed) error.
+/// A source that panics is one that fails: the set stays as it is, marked stale, and the source is asked again.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -84,11 +84,11 @@ impl Reflector {
     ) -> Result<Self, Error> {
         let runtime = current_runtime("reflect")?;
         let publisher = Publisher::new(service.as_str());
-        let driver = Driver::new(source, service, config, publisher.clone());
+        let mut driver = Driver::new(source, service, config, publisher.clone());
         let obituary = Obituary(publisher.clone());
         let task = runtime.spawn(async move {
             let _obituary = obituary;
-            driver.run().await;
+            supervise(&mut driver).await;
         });
         Ok(Self { running: Arc::new(Running { publisher, task: task.abort_handle() }) })
     }
@@ -156,8 +156,7 @@ impl fmt::Debug for WeakReflector {
     }
 }
 
-/// Tells the subscribers when the task ends although somebody still wants it: the source panicked,
-/// or the runtime is shutting down.
+/// Tells the subscribers when the task ends although somebody still wants it: the runtime is shutting down.
 struct Obituary(Publisher);
 
 impl Drop for Obituary {

@@ -133,12 +133,33 @@ impl Table {
         }
     }
 
+    /// Makes everything anew that follows from the rows.
+    pub(super) fn rebuild(&mut self) {
+        let published = std::mem::take(&mut self.rendered).last;
+        let rows = std::mem::take(&mut self.rows);
+        *self = Self::default();
+        self.touched = published.iter().map(|instance| instance.id().clone()).collect();
+        for (key, row) in rows {
+            self.unreadable += usize::from(row.fault.is_some());
+            self.held += usize::from(row.hold.is_some());
+            if let Some(instance) = &row.instance {
+                self.link(instance.id(), &key);
+            }
+            self.rows.insert(key, row);
+        }
+        self.reckon_expiry();
+    }
+
     /// Lets go of the rows whose hold is over.
     pub(super) fn sweep(&mut self, now: Instant) {
         let held = self.rows.iter().filter_map(|(key, row)| Some((key, row.hold?)));
         let over: Vec<_> =
             held.filter(|(_, hold)| hold.is_over(now)).map(|(key, _)| key.clone()).collect();
         over.iter().for_each(|key| self.remove(key));
+        self.reckon_expiry();
+    }
+
+    fn reckon_expiry(&mut self) {
         let deadline = |row: &Row| match row.hold? {
             Hold::Forever => None,
             Hold::Until(deadline) => Some(deadline),
@@ -257,13 +278,17 @@ impl Table {
                 if let Some(old) = old {
                     self.unlink(old.id(), key);
                 }
-                match self.keys_of.entry(id.clone()) {
-                    Place::Occupied(mut keys) => keys.get_mut().push(key.clone()),
-                    Place::Vacant(none) => drop(none.insert(Keys::One(key.clone()))),
-                }
-                self.touched.insert(id);
+                self.link(&id, key);
             }
         }
+    }
+
+    fn link(&mut self, id: &InstanceId, key: &Arc<str>) {
+        match self.keys_of.entry(id.clone()) {
+            Place::Occupied(mut keys) => keys.get_mut().push(key.clone()),
+            Place::Vacant(none) => drop(none.insert(Keys::One(key.clone()))),
+        }
+        self.touched.insert(id.clone());
     }
 
     fn hold(&mut self, key: &Arc<str>, hold: Hold) {

@@ -72,6 +72,12 @@ impl View {
         self.touch();
     }
 
+    /// Something was left half done. What is known stays, and a new list is on its way.
+    pub(super) fn panicked(&mut self, error: Error) {
+        self.table.rebuild();
+        self.fail(error);
+    }
+
     /// When there is something to do without any news.
     pub(super) fn next_tick(&self) -> Option<Instant> {
         let publish = self.unpublished.then(|| self.publish_due()).flatten();

@@ -149,9 +149,13 @@ impl StatusWatch {
         &mut self,
         mut condition: impl FnMut(&Status) -> bool,
     ) -> Result<Status, Error> {
-        match self.state.wait_for(|state| condition(&state.status)).await {
-            Ok(state) => Ok(state.status.clone()),
-            Err(_) => Err(ended()),
+        loop {
+            // Not under the channel's lock: the condition is the caller's.
+            let status = self.state.borrow_and_update().status.clone();
+            if condition(&status) {
+                return Ok(status);
+            }
+            self.state.changed().await.map_err(|_| ended())?;
         }
     }
 }
@@ -182,30 +186,42 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn registered(&self) {
-        self.state.send_modify(|state| state.status = Status::Registered);
+        self.set(|_| Status::Registered);
     }
 
     /// Keeps the first moment of the trouble; returns whether this is it.
     pub(crate) fn retrying(&self, error: Error) -> bool {
         let mut first = true;
-        self.state.send_modify(|state| {
-            let since = match &state.status {
+        self.set(|status| {
+            let since = match status {
                 Status::Retrying { since, .. } => {
                     first = false;
                     *since
                 }
                 _ => Instant::now(),
             };
-            state.status = Status::Retrying { since, error };
+            Status::Retrying { since, error }
         });
         first
     }
 
-    pub(crate) fn ended(&self, outcome: Result<(), Error>) {
+    fn set(&self, next: impl FnOnce(&Status) -> Status) {
+        let mut replaced = None;
         self.state.send_modify(|state| {
-            state.status = Status::Deregistered;
-            state.outcome = Some(outcome);
+            let next = next(&state.status);
+            replaced = Some(std::mem::replace(&mut state.status, next));
         });
+        // Not under the channel's lock: an error in it may hold a source of the user's.
+        drop(replaced);
+    }
+
+    pub(crate) fn ended(&self, outcome: Result<(), Error>) {
+        // Nobody is told of the outcome before both are there.
+        self.state.send_if_modified(|state| {
+            state.outcome = Some(outcome);
+            false
+        });
+        self.set(|_| Status::Deregistered);
     }
 
     /// Whether the registration was told to end, or was dropped, which closes the channel.
@@ -225,7 +241,7 @@ impl Report {
 }
 
 impl Drop for Report {
-    /// The task may also end by a panic of the registry's client, or with the runtime.
+    /// The task may also end with the runtime.
     fn drop(&mut self) {
         if self.state.borrow().outcome.is_none() {
             let error = Error::new(ErrorKind::Closed, "the task that kept it has ended");

@@ -33,10 +33,13 @@ use crate::{Instance, Instancer, Subscription};
 /// # Ok::<(), fleetward_core::Error>(())
 /// ```
 ///
-/// It is a function of what it is given and of nothing else: it is asked when the set has changed, at
-/// most once for all subscribers, and not when nobody is subscribed. It may answer with instances of
-/// its own making, of another weight for example. It must not subscribe to the instancer that it is
-/// the view of. If it panics, the reader does.
+/// It is a function of what it is given and of nothing else: it is asked when the set has changed, once
+/// for all subscribers (those that ask at the very same moment may each ask it), and not when nobody is
+/// subscribed. It may answer with instances of its own making, of another weight for example. What it reads
+/// through itself while it chooses is its last choice.
+///
+/// If it panics, its last choice is shown further, marked [`Stale`](crate::Freshness::Stale) with an error that
+/// says so. It is asked again about the next set, and, by an [`Endpointer`](crate::Endpointer), after a pause.
 pub trait View: Send + Sync + 'static {
     /// The instances to show of `all`, which are sorted by id. In any order; of those with the same
     /// id the first one counts.

@@ -26,6 +26,7 @@ struct Inner {
     /// The lease that holds the place, and until when.
     held: Option<(u64, Instant)>,
     down: bool,
+    panics: bool,
     silent: bool,
     loses_all: bool,
     latency: Duration,
@@ -45,6 +46,11 @@ impl FakeRegistry {
     /// Every request is refused.
     pub(crate) fn down(&self, down: bool) {
         self.lock().down = down;
+    }
+
+    /// Every request panics.
+    pub(crate) fn panics(&self, panics: bool) {
+        self.lock().panics = panics;
     }
 
     /// No request is answered, though it may be carried out.
@@ -109,6 +115,8 @@ impl FakeRegistry {
     }
 
     async fn travel(&self) -> Result<(), Error> {
+        let panics = self.lock().panics;
+        assert!(!panics, "a bug in a registry's client, on purpose");
         let latency = self.lock().latency;
         if !latency.is_zero() {
             sleep(latency / 2).await;

@@ -27,6 +27,7 @@ struct Inner {
     lists: Vec<Instant>,
     watched_from: Vec<u64>,
     watch: Option<mpsc::UnboundedSender<Result<Change<u64>, Error>>>,
+    watch_panics: bool,
 }
 
 #[derive(Clone)]
@@ -34,6 +35,7 @@ enum Answer {
     Entries(Vec<Entry>),
     Error(Error),
     Never,
+    Panic,
 }
 
 impl Default for Inner {
@@ -45,6 +47,7 @@ impl Default for Inner {
             lists: Vec::new(),
             watched_from: Vec::new(),
             watch: None,
+            watch_panics: false,
         }
     }
 }
@@ -67,6 +70,15 @@ impl FakeSource {
 
     pub(crate) fn will_hang(&self) {
         self.inner.lock().unwrap().answer = Answer::Never;
+    }
+
+    pub(crate) fn will_panic(&self) {
+        self.inner.lock().unwrap().answer = Answer::Panic;
+    }
+
+    /// Whether making a watch panics.
+    pub(crate) fn watches_panic(&self, panic: bool) {
+        self.inner.lock().unwrap().watch_panics = panic;
     }
 
     pub(crate) fn fail_watches(&self, error: Option<Error>) {
@@ -132,6 +144,7 @@ impl Source for FakeSource {
             Answer::Entries(entries) => Ok(Listing { entries, cursor }),
             Answer::Error(error) => Err(error),
             Answer::Never => std::future::pending().await,
+            Answer::Panic => panic!("a bug in a source, on purpose"),
         }
     }
 
@@ -140,6 +153,8 @@ impl Source for FakeSource {
         _: &ServiceName,
         from: u64,
     ) -> impl Stream<Item = Result<Change<u64>, Error>> + Send {
+        let panics = self.inner.lock().unwrap().watch_panics;
+        assert!(!panics, "a bug in a source, on purpose");
         let mut inner = self.inner.lock().unwrap();
         inner.watched_from.push(from);
         let stream: BoxStream<'static, _> = match inner.watch_error.clone() {
@@ -147,7 +162,12 @@ impl Source for FakeSource {
             None => {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 inner.watch = Some(sender);
-                tokio_stream::wrappers::UnboundedReceiverStream::new(receiver).boxed()
+                let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
+                let poisoned = |change: &Result<Change<u64>, Error>| {
+                    let poison = change.as_ref().err().map(|error| error.message() == POISON);
+                    assert_ne!(poison, Some(true), "a bug in a stream, on purpose");
+                };
+                stream.inspect(poisoned).boxed()
             }
         };
         stream
@@ -159,6 +179,9 @@ impl fmt::Debug for FakeSource {
         f.write_str("FakeSource")
     }
 }
+
+/// An error that the stream panics at.
+pub(crate) const POISON: &str = "poison";
 
 pub(crate) fn greeter() -> ServiceName {
     ServiceName::new("greeter").unwrap()

@@ -442,21 +442,3 @@ async fn a_balancer_that_panics_while_it_prepares_does_not_stop_the_endpointer()
     tokio::time::timeout(Duration::from_secs(60), moved).await.expect("it goes on");
     assert_eq!(balanced.oneshot("").await.unwrap(), B);
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_view_that_panics_leaves_the_last_endpoints() {
-    use fleetward_core::InstancerExt;
-    let probe = Probe::default();
-    let list = Publisher::new("s");
-    list.publish(instances(&[A]));
-    let view = list.clone().view(|all: &[std::sync::Arc<fleetward_core::Instance>]| {
-        assert!(all.len() < 2, "a bug of the caller's");
-        all.to_vec()
-    });
-    let endpointer = Endpointer::new(view, probe.factory());
-    until_ready(&endpointer, &[A]).await;
-    list.publish(instances(&[A, B]));
-    settle().await;
-    let balanced = Balanced::new(endpointer, RoundRobin::new());
-    assert_eq!(balanced.oneshot("").await.unwrap(), A);
-}

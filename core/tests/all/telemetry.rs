@@ -1,6 +1,6 @@
 //! What is told to the outside: events that are bounded and escaped, and metrics by service.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::{Debug, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::fake_source::{FakeSource, entries, entry, is_fresh, reflect, unreadab
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Keeps every event above DEBUG as one line, each thread (so each test) for itself. It is set for
@@ -43,6 +44,7 @@ impl tracing::Subscriber for Log {
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
+        assert!(!PANICS.get(), "a bug in a subscriber, on purpose");
         let mut line = Line(event.metadata().level().to_string());
         event.record(&mut line);
         LINES.with_borrow_mut(|lines| lines.push(line.0));
@@ -158,6 +160,29 @@ async fn only_changes_of_health_are_told() {
         "{told:?}"
     );
     assert!(told[0].contains("error=unavailable: status\\n503"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_stops_nothing() {
+    let _log = Log::start();
+    PANICS.set(true);
+    let source = FakeSource::of(&["10.0.0.1:80", "10.0.0.2:80"]);
+    let reflector = reflect(&source);
+    let endpointer =
+        Endpointer::new(reflector.clone(), |_: Arc<Instance>| async { Ok::<_, Error>(()) });
+    let registry = FakeRegistry::new();
+    let registration = register(&registry).await.unwrap();
+    endpointer.wait_for(|set| set.ready().len() == 2).await;
+    source.will_list(entries(&["10.0.0.1:80"]));
+    source.delete("10.0.0.2:80");
+    registry.lose();
+    endpointer.wait_for(|set| set.ready().len() == 1 && !set.freshness().is_stale()).await;
+    source.go_down();
+    endpointer.wait_for(|set| set.freshness().is_stale()).await;
+    sleep(TTL).await;
+    assert!(registry.is_held() && registration.status().is_registered());
+    registration.deregister().await.unwrap();
+    PANICS.set(false);
 }
 
 struct Lines(tokio::sync::mpsc::UnboundedSender<Readiness>);

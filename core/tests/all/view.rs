@@ -170,18 +170,28 @@ async fn no_reader_misses_the_last_word_however_fast_it_comes() {
 }
 
 #[test]
-fn a_view_that_panics_panics_in_its_reader_and_is_asked_again() {
+fn a_view_that_panics_keeps_its_last_choice_and_is_asked_again() {
     let list = Publisher::new("greeter");
     let view = list.clone().filter(|instance| {
         assert_ne!(instance.version(), Some("bad"));
         true
     });
-    let subscription = view.subscribe();
     list.publish([instance(1, "bad")]);
-    let read = || subscription.current();
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_err();
+    let mut subscription = view.subscribe();
+    let first = subscription.current();
+    assert!(first.freshness.is_pending() && first.freshness.error().is_some(), "{first:?}");
     list.publish([instance(1, "good")]);
-    assert_eq!(subscription.current().instances.len(), 1);
+    let good = subscription.changed().now_or_never().unwrap().unwrap();
+    assert!(good.instances.len() == 1 && good.freshness.error().is_none(), "{good:?}");
+    list.publish([instance(1, "good"), instance(2, "bad")]);
+    let stale = subscription.changed().now_or_never().unwrap().unwrap();
+    assert!(stale.instances.len() == 1 && stale.freshness.is_stale(), "{stale:?}");
+    let reason = stale.freshness.error().unwrap().to_string();
+    assert!(reason.contains("the view panicked") && reason.contains("greeter"), "{reason}");
+    list.publish([instance(2, "good")]);
+    let good = subscription.changed().now_or_never().unwrap().unwrap();
+    assert!(good.instances.len() == 1 && good.freshness.error().is_none(), "{good:?}");
+    assert!(good.revision > stale.revision);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{BackoffState, Error, ErrorKind, Instance, Readiness};
+use fleetward_core::{BackoffState, Error, ErrorKind, Instance, Readiness, Supervised, supervise};
 use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
@@ -55,7 +55,7 @@ impl Keeper {
             // In this order: no dial begins for an instance that is gone.
             biased;
             () = pin!(over) => {}
-            () = self.stay_connected() => {}
+            () = supervise(&mut self) => {}
         }
         self.drain().await;
     }
@@ -105,5 +105,24 @@ impl Keeper {
         // Dropping the wires cuts off what is left.
         let closed = self.wires.drain(..).map(Wire::closed);
         let _ = timeout(self.dialer.config.drain_timeout, join_all(closed)).await;
+    }
+}
+
+impl Supervised for Keeper {
+    type Output = ();
+    const NAME: &'static str = "the task that keeps an instance connected";
+
+    fn service(&self) -> &str {
+        self.readiness.service()
+    }
+
+    async fn run(&mut self) {
+        self.stay_connected().await;
+    }
+
+    /// Nobody looks after the connection any more, so no more calls go there; those under way may finish.
+    fn panicked(&mut self, error: Error) {
+        self.link.disconnect();
+        self.readiness.set_failed(error);
     }
 }

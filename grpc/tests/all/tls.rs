@@ -1,10 +1,18 @@
 //! TLS to the instances.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fleetward_core::{FixedInstancer, Instance, WaitForReady};
 use fleetward_grpc::{Channel, ClientTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{self, DigitallySignedStruct, SignatureScheme};
 use tonic::Code;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
@@ -127,4 +135,76 @@ fn bad_pem_is_an_error() {
     assert!(tls.clone().with_domain("not a name").is_err());
     assert_eq!(format!("{tls:?}"), "ClientTls { domain: None, .. }");
     let _ = Instance::new("127.0.0.1:1").unwrap();
+}
+
+/// Panics a few times, then looks as it should.
+#[derive(Debug)]
+struct Fragile {
+    inner: std::sync::Arc<WebPkiServerVerifier>,
+    left: AtomicUsize,
+}
+
+impl ServerCertVerifier for Fragile {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
+        assert_eq!(left, 0, "a bug in a verifier, on purpose");
+        self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+#[tokio::test]
+async fn a_verifier_that_panics_does_not_end_the_task_that_connects() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("127.0.0.1");
+    let server =
+        server(ServerTlsConfig::new().identity(Identity::from_pem(certificate, key))).await;
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let inner = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
+    let inner = inner.build().unwrap();
+    let verifier = std::sync::Arc::new(Fragile { inner, left: AtomicUsize::new(3) });
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier.clone())
+        .with_no_client_auth();
+    let list = FixedInstancer::new("greeter", [server.instance()]);
+    let channel = Channel::builder(list)
+        .tls(ClientTls::from_config(config))
+        .wait_for_ready(WaitForReady::AtMost(Duration::from_secs(60)))
+        .build();
+    assert_eq!(who(&channel).await.unwrap(), server.id());
+    assert_eq!(verifier.left.load(Ordering::Relaxed), 0);
 }
