@@ -76,8 +76,8 @@ impl<S> Endpointer<S> {
     }
 
     /// Tells of each set that is published from now on.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.shared.version.subscribe()
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.published.subscribe()
     }
 
     /// Waits until the set fulfils the condition, as it is now included. Cancel safe; without a
