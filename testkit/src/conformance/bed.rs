@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use fleetward_core::{Instance, InstanceId, RegisterOptions, Registration, Registry, ServiceName};
+use fleetward_core::{
+    Error, Instance, InstanceId, RegisterOptions, Registration, Registry, ServiceName,
+};
 use tokio::sync::Mutex;
 
 use super::{Capabilities, Capability, Client, Form, Subject, Watcher};
@@ -90,7 +92,7 @@ impl<S: Subject> Bed<S> {
 
     async fn put_through(&self, writer: &S::Backend, service: &ServiceName, instance: &Instance) {
         let leased = writer.register(service, instance, LONG).await;
-        let leased = leased.unwrap_or_else(|error| panic!("{instance:?} is not put: {error:?}"));
+        let leased = ok("register", leased);
         let key = (service.clone(), instance.id().clone());
         self.leases.lock().await.insert(key, leased.lease);
     }
@@ -103,7 +105,7 @@ impl<S: Subject> Bed<S> {
         let key = (service.clone(), instance.id().clone());
         let lease = self.leases.lock().await.remove(&key).expect("it was put");
         let removed = self.writer.deregister(lease).await;
-        removed.unwrap_or_else(|error| panic!("{instance:?} is not removed: {error:?}"));
+        ok("deregister", removed);
     }
 
     /// Registers through a client and keeps it alive.
@@ -114,7 +116,7 @@ impl<S: Subject> Bed<S> {
         instance: &Instance,
     ) -> Registration {
         let registered = client.register(service, instance, self.options()).await;
-        registered.unwrap_or_else(|error| panic!("{instance:?} is not registered: {error:?}"))
+        ok("register", registered)
     }
 
     /// The registration's settings: the shortest time to live, and prompt retries.
@@ -132,7 +134,7 @@ impl<S: Subject> Bed<S> {
         let found = self.watcher(service).await.ids();
         let mut expected: Vec<_> = expected.iter().map(|one| one.id().to_string()).collect();
         expected.sort();
-        assert_eq!(found, expected, "what a new client sees");
+        assert_eq!(found, expected, "a new client must see {expected:?}; it sees {found:?}");
     }
 
     /// Waits until a new client sees exactly these instances, as many as it takes. A watcher that
@@ -148,16 +150,26 @@ impl<S: Subject> Bed<S> {
     /// Waits until all that was written so far has reached the watcher: an instance that is put
     /// last is seen last. It stays, and is given back.
     pub(crate) async fn catch_up(&self, watcher: &mut Watcher, service: &ServiceName) -> Instance {
+        let last = self.put_last(service).await;
+        watcher.sees("what was written last", |set| set.get(last.id()).is_some()).await;
+        last
+    }
+
+    /// Puts an instance that no case has, and that differs each time.
+    pub(crate) async fn put_last(&self, service: &ServiceName) -> Instance {
         let last = instance(self.last.fetch_add(1, Ordering::Relaxed));
         self.put(service, &last).await;
-        watcher.sees("what was written last", |set| set.get(last.id()).is_some()).await;
         last
     }
 
     /// The keys of a service, past the backend.
     pub(crate) async fn assert_keys(&self, service: &ServiceName, expected: usize, when: &str) {
         let keys = self.subject.keys(service).await;
-        assert_eq!(keys.len(), expected, "{when}: {keys:?}");
+        assert_eq!(
+            keys.len(),
+            expected,
+            "{when} there must be {expected} keys; there are {keys:?}"
+        );
     }
 }
 
@@ -165,6 +177,12 @@ impl<S: Subject> fmt::Debug for Bed<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bed").field("form", &self.form).finish_non_exhaustive()
     }
+}
+
+/// What a call gave. It must succeed; where it does not, that is said in a sentence.
+#[track_caller]
+pub(crate) fn ok<T>(call: &str, gave: Result<T, Error>) -> T {
+    gave.unwrap_or_else(|error| panic!("{call} must succeed; it failed: {error}"))
 }
 
 /// A service's name.

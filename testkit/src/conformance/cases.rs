@@ -104,6 +104,11 @@ macro_rules! __conformance_cases {
                     reads_dropped_at_every_await: [],
                     writes_dropped_at_every_await: [Register],
                 }
+                told {
+                    a_key_is_listed_once: [],
+                    each_change_is_told_once: [],
+                    a_cursor_never_goes_back: [],
+                }
             }
         }
     };

@@ -7,7 +7,7 @@ use fleetward_core::{Change, KeptAlive, KeyChange, Registry, Source};
 use futures::StreamExt;
 use tokio::time::{Instant, timeout};
 
-use super::bed::{instance, service};
+use super::bed::{instance, ok, service};
 use super::cut_short::cut_short;
 use super::{Bed, Subject};
 
@@ -15,32 +15,35 @@ use super::{Bed, Subject};
 pub async fn list_then_watch_without_a_gap<S: Subject>(bed: &Bed<S>) {
     let (service, one, patience) = (service("greeter"), instance(1), bed.capabilities().patience);
     let backend = bed.subject().open().await;
-    let listing = backend.list(&service).await.expect("it is listed");
-    assert!(listing.entries.is_empty());
+    let listing = ok("list", backend.list(&service).await);
+    let entries = listing.entries;
+    assert!(entries.is_empty(), "list must give nothing; it gave {entries:?}");
     bed.put(&service, &one).await;
     let mut changes = pin!(backend.watch(&service, listing.cursor));
     let told = async {
         while let Some(change) = changes.next().await {
-            if tells_of(change.expect("the watch goes on"), one.id().as_str()) {
+            if tells_of(ok("watch", change), one.id().as_str()) {
                 return;
             }
         }
-        panic!("the watch ended");
+        panic!("the watch must tell what came after the list; it ended");
     };
-    timeout(patience, told).await.expect("the watch tells what came after the list");
+    let told = timeout(patience, told).await;
+    assert!(told.is_ok(), "the watch must tell what came after the list; it said nothing of it");
 }
 
 /// A renewal confirms, with a time to live to count on.
 pub async fn renewal_confirms<S: Subject>(bed: &Bed<S>) {
     let (service, one, ttl) = (service("greeter"), instance(1), bed.capabilities().ttl);
     let backend = bed.subject().open().await;
-    let mut leased = backend.register(&service, &one, ttl).await.expect("it is registered");
-    assert!(!leased.ttl.is_zero());
-    let kept = backend.keep_alive(&mut leased.lease).await.expect("it is renewed");
-    let KeptAlive::Alive { ttl } = kept else { panic!("it is alive: {kept:?}") };
-    assert!(!ttl.is_zero());
+    let mut leased = ok("register", backend.register(&service, &one, ttl).await);
+    let zero = leased.ttl.is_zero();
+    assert!(!zero, "register must give a time to live; it gave {:?}", leased.ttl);
+    let kept = ok("keep_alive", backend.keep_alive(&mut leased.lease).await);
+    let alive = matches!(kept, KeptAlive::Alive { ttl } if !ttl.is_zero());
+    assert!(alive, "keep_alive must say Alive, with a time to live; it said {kept:?}");
     bed.assert_now(&service, &[&one]).await;
-    backend.deregister(leased.lease).await.expect("it is deregistered");
+    ok("deregister", backend.deregister(leased.lease).await);
     bed.assert_now(&service, &[]).await;
 }
 
@@ -48,11 +51,12 @@ pub async fn renewal_confirms<S: Subject>(bed: &Bed<S>) {
 pub async fn lost_lease_is_told<S: Subject>(bed: &Bed<S>) {
     let (service, one, ttl) = (service("greeter"), instance(1), bed.capabilities().ttl);
     let backend = bed.subject().open().await;
-    let mut leased = backend.register(&service, &one, ttl).await.expect("it is registered");
+    let mut leased = ok("register", backend.register(&service, &one, ttl).await);
     bed.subject().lose_lease(&service, one.id()).await;
     bed.assert_now(&service, &[]).await;
-    let kept = backend.keep_alive(&mut leased.lease).await.expect("a loss is no error");
-    assert!(matches!(kept, KeptAlive::Lost { .. }), "{kept:?}");
+    let kept = ok("keep_alive of a lost lease", backend.keep_alive(&mut leased.lease).await);
+    let lost = matches!(kept, KeptAlive::Lost { .. });
+    assert!(lost, "keep_alive must say Lost; it said {kept:?}");
     bed.assert_now(&service, &[]).await;
 }
 
@@ -61,15 +65,17 @@ pub async fn lost_lease_is_told<S: Subject>(bed: &Bed<S>) {
 pub async fn successor_is_told<S: Subject>(bed: &Bed<S>) {
     let (service, one, ttl) = (service("greeter"), instance(1), bed.capabilities().ttl);
     let (old, new) = (bed.subject().open().await, bed.subject().open().await);
-    let mut before = old.register(&service, &one, ttl).await.expect("it is registered");
-    let after = new.register(&service, &one, 10 * ttl).await.expect("over what stands there");
-    let kept = old.keep_alive(&mut before.lease).await.expect("a successor is no error");
-    assert!(matches!(kept, KeptAlive::Superseded { .. }), "{kept:?}");
+    let mut before = ok("register", old.register(&service, &one, ttl).await);
+    let after = ok("register over what stands there", new.register(&service, &one, 10 * ttl).await);
+    let kept =
+        ok("keep_alive of a lease with a successor", old.keep_alive(&mut before.lease).await);
+    let superseded = matches!(kept, KeptAlive::Superseded { .. });
+    assert!(superseded, "keep_alive must say Superseded; it said {kept:?}");
     let mut watcher = bed.watcher(&service).await;
     watcher.always(bed.expiry(), "the successor's", |set| set.get(one.id()).is_some()).await;
-    old.deregister(before.lease).await.expect("there is nothing to do");
+    ok("deregister of a lease with a successor", old.deregister(before.lease).await);
     bed.assert_now(&service, &[&one]).await;
-    new.deregister(after.lease).await.expect("it is deregistered");
+    ok("deregister", new.deregister(after.lease).await);
     bed.assert_now(&service, &[]).await;
 }
 
@@ -79,13 +85,14 @@ pub async fn lease_ends_by_itself<S: Subject>(bed: &Bed<S>) {
     let mut watcher = bed.watcher(&service).await;
     let begun = Instant::now();
     let backend = bed.subject().open().await;
-    let leased = backend.register(&service, &one, ttl).await.expect("it is registered");
+    let leased = ok("register", backend.register(&service, &one, ttl).await);
     watcher.sees_exactly(&[&one]).await;
     let most = leased.ttl + bed.capabilities().expiry_slack;
     watcher.sees_within(most, "its end", |set| set.instances.is_empty()).await;
     let lived = begun.elapsed();
     // A registry that keeps time in seconds may be one short.
-    assert!(lived + Duration::from_secs(1) >= leased.ttl, "it lived for {lived:?} only");
+    let long = lived + Duration::from_secs(1) >= leased.ttl;
+    assert!(long, "a lease must live for {:?}; it lived for {lived:?}", leased.ttl);
 }
 
 /// Deregistering what has ended, or was never noticed to be gone, is no error.
@@ -93,10 +100,10 @@ pub async fn deregister_of_what_is_gone<S: Subject>(bed: &Bed<S>) {
     let (service, one, ttl) = (service("greeter"), instance(1), bed.capabilities().ttl);
     let mut watcher = bed.watcher(&service).await;
     let backend = bed.subject().open().await;
-    let leased = backend.register(&service, &one, ttl).await.expect("it is registered");
+    let leased = ok("register", backend.register(&service, &one, ttl).await);
     watcher.sees_exactly(&[&one]).await;
     watcher.sees_within(bed.expiry(), "its end", |set| set.instances.is_empty()).await;
-    backend.deregister(leased.lease).await.expect("gone is as good as removed");
+    ok("deregister of a lease that has ended", backend.deregister(leased.lease).await);
 }
 
 /// A list or a watch that is dropped half way does no harm to those that follow.
@@ -106,18 +113,21 @@ pub async fn reads_dropped_at_every_await<S: Subject>(bed: &Bed<S>) {
     let backend = bed.subject().open().await;
     for polls in 0..1000 {
         if let Some(listing) = cut_short(backend.list(&service), polls).await {
-            assert_eq!(listing.expect("it is listed").entries.len(), 1);
+            let entries = ok("list", listing).entries;
+            assert_eq!(entries.len(), 1, "list must give one entry; it gave {entries:?}");
             break;
         }
     }
-    let cursor = backend.list(&service).await.expect("it is listed").cursor;
+    let cursor = ok("list", backend.list(&service).await).cursor;
     bed.put(&service, &instance(2)).await;
     for polls in 0..1000 {
         let mut changes = pin!(backend.watch(&service, cursor.clone()));
         let told = async {
             loop {
-                let change = changes.next().await.expect("the watch goes on");
-                if tells_of(change.expect("the watch goes on"), instance(2).id().as_str()) {
+                let Some(change) = changes.next().await else {
+                    panic!("the watch must tell what came after the list; it ended")
+                };
+                if tells_of(ok("watch", change), instance(2).id().as_str()) {
                     return;
                 }
             }
@@ -126,8 +136,8 @@ pub async fn reads_dropped_at_every_await<S: Subject>(bed: &Bed<S>) {
             break;
         }
     }
-    let listing = backend.list(&service).await.expect("it is listed");
-    assert_eq!(listing.entries.len(), 2);
+    let entries = ok("list", backend.list(&service).await).entries;
+    assert_eq!(entries.len(), 2, "list must give two entries; it gave {entries:?}");
 }
 
 /// A registration, renewal or removal that is dropped half way leaves nothing that outlives the
@@ -140,19 +150,19 @@ pub async fn writes_dropped_at_every_await<S: Subject>(bed: &Bed<S>) {
         let Some(registered) = cut_short(backend.register(&name, &one, ttl), polls).await else {
             continue;
         };
-        let mut leased = registered.expect("it is registered");
+        let mut leased = ok("register", registered);
         for polls in 0..1000 {
             let kept = cut_short(backend.keep_alive(&mut leased.lease), polls).await;
             if kept.is_some() {
                 break;
             }
         }
-        backend.deregister(leased.lease).await.expect("it is deregistered");
+        ok("deregister", backend.deregister(leased.lease).await);
         break;
     }
     for polls in 0..1000 {
         let one = instance(1000 + polls);
-        let leased = backend.register(&name, &one, ttl).await.expect("it is registered");
+        let leased = ok("register", backend.register(&name, &one, ttl).await);
         if cut_short(backend.deregister(leased.lease), polls).await.is_some() {
             break;
         }

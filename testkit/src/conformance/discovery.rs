@@ -15,7 +15,7 @@ pub async fn snapshot_at_once<S: Subject>(bed: &Bed<S>) {
     }
     let mut watcher = bed.client().await.watch(&service);
     let first = watcher.sees("a first set", |set| !set.freshness.is_pending()).await;
-    assert_eq!(first.instances.len(), 3, "the first set is complete: {first:?}");
+    assert_eq!(first.instances.len(), 3, "the first set must be complete; it is {first:?}");
     watcher.sees_exactly(&[&all[0], &all[1], &all[2]]).await;
 }
 
@@ -83,9 +83,16 @@ pub async fn order<S: Subject>(bed: &Bed<S>) {
         bed.put(&service, &one).await;
         loop {
             let set = watcher.next().await;
-            assert!(set.revision > revision, "{} follows {revision}", set.revision);
+            assert!(
+                set.revision > revision,
+                "revisions must rise; {} follows {revision}",
+                set.revision
+            );
             revision = set.revision;
-            assert!(set.instances.is_sorted_by(|a, b| a.id() < b.id()), "{set:?}");
+            assert!(
+                set.instances.is_sorted_by(|a, b| a.id() < b.id()),
+                "a set must be sorted by id; it is {set:?}"
+            );
             if set.get(one.id()).is_some() {
                 break;
             }
@@ -134,11 +141,11 @@ pub async fn bad_value_skipped<S: Subject>(bed: &Bed<S>) {
     // The same in a list.
     let mut listed = bed.watcher(&service).await;
     let set = listed.sees_exactly(&[&good]).await;
-    assert_eq!(set.skipped, 1, "a list counts it too");
+    assert_eq!(set.skipped, 1, "a list must count what it skips; it is {set:?}");
     bed.subject().write_raw(&service, "b", &bed.subject().encoded(&late)).await;
     for watcher in [&mut watcher, &mut listed] {
         let set = watcher.sees_exactly(&[&good, &late]).await;
-        assert_eq!(set.skipped, 0, "nothing is skipped any more");
+        assert_eq!(set.skipped, 0, "nothing must be skipped any more; it is {set:?}");
     }
 }
 
@@ -184,12 +191,17 @@ pub async fn a_thousand_instances<S: Subject>(bed: &Bed<S>) {
     let expected: BTreeSet<_> = all.iter().map(|one| one.id().clone()).collect();
     let set = watcher.sees("1,000 instances", |set| set.instances.len() >= 1000).await;
     let found: BTreeSet<_> = set.instances.iter().map(|one| one.id().clone()).collect();
-    assert_eq!(found, expected);
+    assert!(
+        found == expected,
+        "all 1,000 must be seen; {} are missing",
+        expected.difference(&found).count()
+    );
     let mut late = bed.watcher(&service).await;
-    assert_eq!(late.now().instances.len(), 1000, "a list has them all at once");
+    assert_eq!(late.now().instances.len(), 1000, "a list must have all of them at once");
     bed.remove(&service, &all[500]).await;
     for watcher in [&mut watcher, &mut late] {
         let set = watcher.sees("999 instances", |set| set.instances.len() == 999).await;
-        assert!(set.get(all[500].id()).is_none());
+        let gone = set.get(all[500].id()).is_none();
+        assert!(gone, "the one that was removed must be missing; another one is");
     }
 }

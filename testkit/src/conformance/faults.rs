@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleetward_core::Snapshot;
 
-use super::bed::{instance, service};
+use super::bed::{instance, ok, service};
 use super::cut_short::cut_short;
 use super::{Bed, Subject};
 
@@ -25,7 +25,7 @@ pub async fn server_stopped_and_started<S: Subject>(bed: &Bed<S>) {
     bed.subject().stop().await;
     let notice = bed.capabilities().silence + bed.capabilities().patience;
     let stale = watcher.sees_within(notice, "stale", |set| set.freshness.is_stale()).await;
-    assert_eq!(stale.instances.len(), 2, "the last known good set stays: {stale:?}");
+    assert_eq!(stale.instances.len(), 2, "the last known good set must stay; it is {stale:?}");
     let a_while = Duration::from_secs(1);
     watcher.always(a_while, "the set stays", |set| set.instances.len() == 2).await;
     bed.subject().start().await;
@@ -57,7 +57,7 @@ pub async fn connection_cut<S: Subject>(bed: &Bed<S>) {
     bed.put(&service, &all[2]).await;
     let notice = bed.capabilities().silence + bed.capabilities().patience;
     let stale = watcher.sees_within(notice, "stale", |set| set.freshness.is_stale()).await;
-    assert_eq!(stale.instances.len(), 2, "the last known good set stays: {stale:?}");
+    assert_eq!(stale.instances.len(), 2, "the last known good set must stay; it is {stale:?}");
     proxy.heal().await;
     watcher.sees_exactly(&[&all[1], &all[2]]).await;
 }
@@ -76,7 +76,8 @@ pub async fn connection_reset<S: Subject>(bed: &Bed<S>) {
         bed.put(&service, &one).await;
         watcher.sees("what came after the reset", |set| set.get(one.id()).is_some()).await;
     }
-    assert_eq!(watcher.now().instances.len(), 4);
+    let now = watcher.now();
+    assert_eq!(now.instances.len(), 4, "all four must be seen; it is {now:?}");
 }
 
 /// A connection on which nothing comes through any more, and nobody says so, is noticed.
@@ -109,12 +110,13 @@ pub async fn registered_again_after_an_outage<S: Subject>(bed: &Bed<S>) {
     proxy.cut();
     let ended = bed.expiry() + bed.capabilities().patience;
     watcher.sees_within(ended, "the lease's end", |set| set.instances.is_empty()).await;
-    assert!(!registration.status().is_registered(), "it knows: {:?}", registration.status());
+    let status = registration.status();
+    assert!(!status.is_registered(), "the status must say that it is lost; it is {status:?}");
     proxy.heal().await;
     let back = bed.capabilities().ttl + bed.capabilities().patience;
     watcher.sees_within(back, "registered again", |set| set.get(one.id()).is_some()).await;
     watcher.sees_exactly(&[&one]).await;
-    registration.deregister().await.expect("it is deregistered");
+    ok("deregister", registration.deregister().await);
     watcher.sees_exactly(&[]).await;
 }
 
@@ -135,7 +137,8 @@ pub async fn watch_killed<S: Subject>(bed: &Bed<S>) {
             })
             .await;
     }
-    assert_eq!(watcher.now().instances.len(), 4);
+    let now = watcher.now();
+    assert_eq!(now.instances.len(), 4, "all four must be seen; it is {now:?}");
 }
 
 /// A subscriber that never reads holds nobody up, and finds the newest set when it does.
@@ -159,11 +162,11 @@ pub async fn registration_dropped_at_every_await<S: Subject>(bed: &Bed<S>) {
         let one = instance(polls);
         let registering = client.register(&service, &one, bed.options());
         match cut_short(registering, polls).await {
-            None => assert!(polls < 1000, "it never ends"),
+            None => assert!(polls < 1000, "register must end; it was polled {polls} times"),
             Some(registered) => {
-                let registration = registered.expect("it is registered");
+                let registration = ok("register", registered);
                 watcher.sees("it, when not cut short", |set| set.get(one.id()).is_some()).await;
-                registration.deregister().await.expect("it is deregistered");
+                ok("deregister", registration.deregister().await);
                 break;
             }
         }

@@ -13,9 +13,10 @@
 //! - [`instances`]: what an instance says comes back;
 //! - [`registration`]: what a registration that is kept alive does;
 //! - [`faults`]: outages, cut and silent connections, dropped futures;
-//! - [`contract`]: the traits by themselves.
+//! - [`contract`]: the traits by themselves;
+//! - [`told`]: each change once, and no way back.
 //!
-//! All but the last run on the backend as the type it is and with its type forgotten: see [`Form`].
+//! All but the last two run on the backend as the type it is and with its type forgotten: see [`Form`].
 //!
 //! The cases wait for what they expect, with a deadline, so a correct backend is as quick as it is.
 //! Some have to live through a time to live or two; [`Capabilities::with_ttl`] keeps that short.
@@ -34,6 +35,7 @@ pub mod registration;
 mod run;
 mod subject;
 mod tests;
+pub mod told;
 mod watcher;
 
 pub use self::bed::Bed;

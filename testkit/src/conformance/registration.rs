@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bed::{instance, service};
+use super::bed::{instance, ok, service};
 use super::{Bed, Subject};
 
 /// Registered is seen, deregistered is gone, without waiting for the time to live.
@@ -12,11 +12,12 @@ pub async fn visible_to_a_watcher<S: Subject>(bed: &Bed<S>) {
     // So long that its end cannot pass for a removal.
     let options = bed.options().with_ttl(bed.expiry() + bed.capabilities().patience);
     let registered = client.register(&service, &one, options).await;
-    let registration = registered.expect("it is registered");
-    assert!(registration.status().is_registered());
+    let registration = ok("register", registered);
+    let status = registration.status();
+    assert!(status.is_registered(), "the status must be registered; it is {status:?}");
     watcher.sees_exactly(&[&one]).await;
     bed.assert_now(&service, &[&one]).await;
-    registration.deregister().await.expect("it is deregistered");
+    ok("deregister", registration.deregister().await);
     watcher.sees_exactly(&[]).await;
 }
 
@@ -28,7 +29,8 @@ pub async fn renewed_past_three_ttls<S: Subject>(bed: &Bed<S>) {
     let long = bed.capabilities().ttl * 3 + bed.capabilities().expiry_slack;
     watcher.always(long, "registered", |set| set.get(one.id()).is_some()).await;
     bed.assert_now(&service, &[&one]).await;
-    assert!(registration.status().is_registered());
+    let status = registration.status();
+    assert!(status.is_registered(), "the status must be registered; it is {status:?}");
 }
 
 /// A lease that is lost is noticed with the next renewal, and the instance registered again.
@@ -50,22 +52,22 @@ pub async fn lost_lease_registered_again<S: Subject>(bed: &Bed<S>) {
     // What it is now is renewed too.
     let long = bed.capabilities().ttl + bed.capabilities().expiry_slack;
     watcher.always(long, "kept", |set| set.get(one.id()).is_some()).await;
-    registration.deregister().await.expect("it is deregistered");
+    ok("deregister", registration.deregister().await);
     watcher.sees_exactly(&[]).await;
 }
 
 /// A registration is one key, also after another process took its place, and none in the end.
 pub async fn exactly_one_key<S: Subject>(bed: &Bed<S>) {
     let (service, one) = (service("greeter"), instance(1));
-    bed.assert_keys(&service, 0, "before").await;
+    bed.assert_keys(&service, 0, "before it is registered").await;
     let (old, new) = (bed.client().await, bed.client().await);
     let before = bed.register(&old, &service, &one).await;
-    bed.assert_keys(&service, 1, "registered").await;
+    bed.assert_keys(&service, 1, "when it is registered").await;
     let after = bed.register(&new, &service, &one).await;
-    bed.assert_keys(&service, 1, "registered by two").await;
-    before.deregister().await.expect("it is deregistered");
-    after.deregister().await.expect("it is deregistered");
-    bed.assert_keys(&service, 0, "deregistered").await;
+    bed.assert_keys(&service, 1, "when it is registered by two").await;
+    ok("deregister", before.deregister().await);
+    ok("deregister", after.deregister().await);
+    bed.assert_keys(&service, 0, "when it is deregistered").await;
 }
 
 /// Who is deregistered does not take the place of a successor away.
@@ -75,7 +77,7 @@ pub async fn deregisters_only_its_own<S: Subject>(bed: &Bed<S>) {
     // Nobody keeps this one, so nobody repairs it either.
     bed.put(&service, &one).await;
     let mut watcher = bed.watcher(&service).await;
-    before.deregister().await.expect("there is nothing to do");
+    ok("deregister of what has a successor", before.deregister().await);
     bed.assert_now(&service, &[&one]).await;
     let last = bed.catch_up(&mut watcher, &service).await;
     // Nor does the end of its lease take it away.
@@ -92,11 +94,11 @@ pub async fn double_deregister_harmless<S: Subject>(bed: &Bed<S>) {
     let registration = bed.register(&client, &service, &one).await;
     watcher.sees_exactly(&[&one]).await;
     let (first, second) = tokio::join!(registration.deregister(), registration.deregister());
-    first.expect("it is deregistered");
-    second.expect("it stays deregistered");
+    ok("deregister", first);
+    ok("deregister of what is deregistered", second);
     watcher.sees_exactly(&[]).await;
     let _again = bed.register(&client, &service, &one).await;
-    registration.deregister().await.expect("it stays deregistered");
+    ok("deregister of what is deregistered", registration.deregister().await);
     let last = bed.catch_up(&mut watcher, &service).await;
     watcher.sees_exactly(&[&one, &last]).await;
 }

@@ -67,18 +67,6 @@ async fn a_wiped_server_begins_anew() {
 }
 
 #[tokio::test]
-#[cfg(target_os = "linux")]
-async fn a_server_that_is_down_keeps_its_addresses() {
-    let Some(etcd) = Etcd::start_or_skip().await else { return };
-    etcd.kill().await;
-    let other = tokio::net::TcpSocket::new_v4().expect("a socket");
-    other.set_reuseaddr(false).expect("a new socket may say so");
-    let taken = other.bind(etcd.addr()).expect_err("it is etcd's");
-    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
-    etcd.start_again().await;
-}
-
-#[tokio::test]
 async fn a_server_is_upgraded_on_its_data() {
     let builder = Etcd::builder().with_version(EtcdVersion::V3_4);
     let Some(etcd) = builder.start_or_skip().await else { return };

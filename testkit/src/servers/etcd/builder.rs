@@ -209,4 +209,15 @@ mod tests {
         assert_ne!(etcd.addr(), thief);
         assert!(etcd.is_running());
     }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_server_that_is_down_keeps_its_addresses() {
+        let Some(etcd) = Etcd::start_or_skip().await else { return };
+        etcd.kill().await;
+        // Where there was no connection: those that were keep a port busy for a while, too.
+        let taken = HeldAddress::at(etcd.addresses.peer).expect_err("it is etcd's");
+        assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+        etcd.start_again().await;
+    }
 }

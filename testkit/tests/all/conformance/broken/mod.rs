@@ -43,6 +43,14 @@ pub(crate) enum Fault {
     /// A watch that has ended says nothing any more, not even that.
     HangsWhenKilled,
     OutageLooksLikeDeletes,
+    ListsAKeyTwice,
+    TellsAChangeTwice,
+    /// The same, in two messages.
+    RepeatsAMessage,
+    /// The cursor of a change is that from before it.
+    CursorGoesBack,
+    /// Complete sets, and each time the first one once more.
+    TellsOldSets,
 }
 
 #[derive(Clone, Debug)]

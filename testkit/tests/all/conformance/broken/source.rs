@@ -32,6 +32,9 @@ impl Source for Broken {
         if self.is(Fault::ListsFirstPageOnly) {
             listing.entries.truncate(500);
         }
+        if self.is(Fault::ListsAKeyTwice) {
+            listing.entries.extend(listing.entries.first().cloned());
+        }
         if self.is(Fault::ListFailsWhenEmpty) && listing.entries.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, "there is no such service"));
         }
@@ -47,8 +50,13 @@ impl Source for Broken {
     ) -> impl Stream<Item = Result<Change<MemoryCursor>, Error>> + Send {
         let mut server = self.server.subscribe();
         server.mark_unchanged();
-        let start =
-            Watching { broken: self.clone(), service: service.clone(), server, begun: false };
+        let start = Watching {
+            broken: self.clone(),
+            service: service.clone(),
+            server,
+            begun: false,
+            then: None,
+        };
         stream::unfold(Some((start, from)), |state| async move {
             let (mut watching, from) = state?;
             match watching.next(from).await? {
@@ -89,6 +97,8 @@ struct Watching {
     service: ServiceName,
     server: watch::Receiver<Server>,
     begun: bool,
+    /// Told next, before anything else.
+    then: Option<Change<MemoryCursor>>,
 }
 
 type News = Result<(Change<MemoryCursor>, MemoryCursor), Error>;
@@ -96,15 +106,27 @@ type News = Result<(Change<MemoryCursor>, MemoryCursor), Error>;
 impl Watching {
     /// The next change after a cursor, by a watch of its own; nothing at the watch's end.
     async fn next(&mut self, from: MemoryCursor) -> Option<News> {
-        let Self { broken, service, server, begun } = self;
+        let Self { broken, service, server, begun, then } = self;
+        if let Some(again) = then.take() {
+            return Some(Ok((again, from)));
+        }
         let skip = broken.is(Fault::WatchesFromNow) && !std::mem::replace(begun, true);
         let now = broken.table.list(service).await.ok()?;
         let from = if skip { now.cursor } else { from };
         let mut watch = pin!(broken.table.watch(service, from));
         tokio::select! {
             change = watch.next() => match change?.ok()? {
+                Change::Keys { changes, cursor } if broken.is(Fault::TellsOldSets) => {
+                    drop(changes);
+                    let newer = broken.table.list(service).await.ok()?;
+                    *then = Some(Change::Full(Listing { entries: Vec::new(), cursor }));
+                    Some(Ok((Change::Full(newer), cursor)))
+                }
                 Change::Keys { changes, cursor } => {
-                    Some(Ok((damaged(broken, changes, cursor), cursor)))
+                    let told = if broken.is(Fault::CursorGoesBack) { from } else { cursor };
+                    let change = damaged(broken, changes, told);
+                    *then = broken.is(Fault::RepeatsAMessage).then(|| change.clone());
+                    Some(Ok((change, cursor)))
                 }
                 _ => None,
             },
@@ -128,5 +150,7 @@ fn damaged(broken: &Broken, changes: Vec<KeyChange>, cursor: MemoryCursor) -> Ch
         KeyChange::Delete(_) if broken.is(Fault::NeverTellsDeletes) => None,
         other => Some(other),
     });
+    let times = if broken.is(Fault::TellsAChangeTwice) { 2 } else { 1 };
+    let changes = changes.flat_map(|change| std::iter::repeat_n(change, times));
     Change::Keys { changes: changes.collect(), cursor }
 }
