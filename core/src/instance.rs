@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Address, Error, Metadata};
+use crate::{Address, Error, Metadata, Tags};
 
 /// The identity of an instance within its service. State (connections, latencies, ejections) is
 /// keyed by it and survives every change of weight or metadata.
@@ -42,6 +42,56 @@ impl fmt::Debug for InstanceId {
     }
 }
 
+/// How an instance is, as far as its registry knows. From the worst to the best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Health {
+    /// An operator has taken it out of service for a while.
+    Maintenance,
+    /// It must not get calls.
+    Unhealthy,
+    /// It takes calls, and not as many as it should.
+    Degraded,
+    /// The registry does not say.
+    #[default]
+    Unknown,
+    /// It is well.
+    Healthy,
+}
+
+impl Health {
+    const ALL: [Self; 5] =
+        [Self::Maintenance, Self::Unhealthy, Self::Degraded, Self::Unknown, Self::Healthy];
+
+    /// As text: `healthy` and so on.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Maintenance => "maintenance",
+            Self::Unhealthy => "unhealthy",
+            Self::Degraded => "degraded",
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Health {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|health| health.as_str() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::as_str).join(", ");
+            Error::invalid_input(format!("health is one of: {names}"))
+        })
+    }
+}
+
 /// One running copy of a service: where it listens, and what a balancer may want to know.
 ///
 /// ```
@@ -56,8 +106,10 @@ pub struct Instance {
     id: InstanceId,
     address: Address,
     weight: u32,
+    health: Health,
     zone: Option<Arc<str>>,
     version: Option<Arc<str>>,
+    tags: Tags,
     metadata: Metadata,
 }
 
@@ -80,8 +132,10 @@ impl Instance {
             id: InstanceId::new(&address.to_string())?,
             address,
             weight: Self::DEFAULT_WEIGHT,
+            health: Health::default(),
             zone: None,
             version: None,
+            tags: Tags::default(),
             metadata: Metadata::default(),
         })
     }
@@ -113,6 +167,20 @@ impl Instance {
     #[must_use]
     pub fn with_version(mut self, version: impl Into<Arc<str>>) -> Self {
         self.version = Some(version.into());
+        self
+    }
+
+    /// Sets what the registry says of its health. It does not decide on calls: that does the weight.
+    #[must_use]
+    pub fn with_health(mut self, health: Health) -> Self {
+        self.health = health;
+        self
+    }
+
+    /// Replaces the tags.
+    #[must_use]
+    pub fn with_tags(mut self, tags: Tags) -> Self {
+        self.tags = tags;
         self
     }
 
@@ -153,6 +221,16 @@ impl Instance {
     /// The version of the program.
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
+    }
+
+    /// What the registry says of its health.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// The tags.
+    pub fn tags(&self) -> &Tags {
+        &self.tags
     }
 
     /// Free-form facts.

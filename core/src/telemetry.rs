@@ -85,6 +85,19 @@ pub(crate) fn skipped(service: &ServiceName, faults: &[(Arc<str>, Error)], now: 
     }
 }
 
+/// Instances turned out to have more tags than are kept.
+pub(crate) fn tags_cut(service: &ServiceName, cut: &[(InstanceId, usize)]) {
+    let left_out: usize = cut.iter().map(|(_, left_out)| left_out).sum();
+    count!("fleetward_tags_left_out_total", service, left_out);
+    for (instance, left_out) in cut.iter().take(MAX_EVENTS) {
+        warn!(%service, %instance, left_out, "tags left out: the instance has too many");
+    }
+    if cut.len() > MAX_EVENTS {
+        let more = cut.len() - MAX_EVENTS;
+        warn!(%service, more, "more instances have too many tags");
+    }
+}
+
 /// A list or a watch failed; `first` since it last worked.
 pub(crate) fn discovery_failed(service: &ServiceName, error: &Error, first: bool) {
     count!("fleetward_discovery_failures_total", service, 1);

@@ -7,7 +7,6 @@ mod key;
 mod read;
 mod write;
 
-pub use self::read::tags;
 pub(crate) use self::read::{Registered, entries};
 pub(crate) use self::write::{Registration, millis, service_id};
 
@@ -32,8 +31,6 @@ mod meta {
 mod fact {
     pub(super) const NODE: &str = "consul.node";
     pub(super) const DATACENTER: &str = "consul.datacenter";
-    pub(super) const STATUS: &str = "consul.status";
-    pub(super) const TAGS: &str = "consul.tags";
     pub(super) const RANK: &str = "consul.rank";
     pub(super) const OURS: &str = "consul.";
 }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use fleetward_core::Error;
 
 use crate::client::Client;
-pub use crate::codec::tags;
 pub use crate::config::{Consistency, ConsulCheck, ConsulConfig};
 use crate::pace::Paces;
 pub use crate::registry::ConsulLease;

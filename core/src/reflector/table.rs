@@ -28,6 +28,8 @@ pub(super) struct Table {
     /// Not later than the first deadline among the held rows.
     next_expiry: Option<Instant>,
     faults: Vec<(Arc<str>, Error)>,
+    /// Instances that have more tags than are kept, and how many more.
+    cut: Vec<(InstanceId, usize)>,
     rendered: Rendered,
 }
 
@@ -197,6 +199,11 @@ impl Table {
         std::mem::take(&mut self.faults)
     }
 
+    /// The instances whose tags were cut since the last call.
+    pub(super) fn take_cut(&mut self) -> Vec<(InstanceId, usize)> {
+        std::mem::take(&mut self.cut)
+    }
+
     /// The set as it is now, sorted by id, or `None` if it equals `previous`, the set that was
     /// rendered last. The set before that one is changed in place if nobody holds it any more; else
     /// the work is one pass over `previous`, without a sort, however large it is.
@@ -268,6 +275,11 @@ impl Table {
     fn set_instance(&mut self, key: &Arc<str>, instance: Arc<Instance>) {
         let Some(row) = self.rows.get_mut(key) else { return };
         let id = instance.id().clone();
+        let cut = |instance: &Instance| instance.tags().left_out();
+        let cut_before = row.instance.as_deref().map_or(0, cut);
+        if cut(&instance) > 0 && cut(&instance) != cut_before {
+            self.cut.push((id.clone(), cut(&instance)));
+        }
         match row.instance.replace(instance.clone()) {
             // The old allocation stays, so that readers can compare pointers.
             Some(old) if old == instance => row.instance = Some(old),

@@ -101,6 +101,7 @@ impl View {
         if !faults.is_empty() {
             telemetry::skipped(&self.service, &faults, self.table.unreadable());
         }
+        telemetry::tags_cut(&self.service, &self.table.take_cut());
         self.unpublished = true;
         self.tick();
     }

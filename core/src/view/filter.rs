@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::View;
-use crate::{Error, Instance, redact};
+use crate::{Error, Health, Instance, redact};
 
 /// The instances that fulfil every one of some conditions.
 ///
@@ -25,11 +25,13 @@ use crate::{Error, Instance, redact};
 /// | `version` | [`Instance::version`] |
 /// | `zone` | [`Instance::zone`] |
 /// | `meta.KEY` | the value of `KEY` in [`Instance::metadata`] |
-/// | `tag` | each of the instance's tags: those that Consul has (the metadata `consul.tags`) and, for registries without tags, the metadata `tags`, separated by commas |
+/// | `tag` | each of [`Instance::tags`] and, for those who write them there, of the metadata `tags`, separated by commas |
+/// | `health` | [`Instance::health`]: `healthy`, `unknown`, `degraded`, `unhealthy` or `maintenance` |
 ///
 /// Values are compared byte by byte. An instance that says nothing is one whose value is empty, so
 /// `zone=` are those without a zone, and `zone!=eu-1a` matches them. A filter without conditions
-/// matches everything.
+/// matches everything. Of an instance with more [tags](crate::Tags) than are kept, it is not known whether it has
+/// another one: neither `tag=x` nor `tag!=x` matches it then.
 ///
 /// It is a [`View`] for [`InstancerExt::view`](crate::InstancerExt::view). When nothing matches,
 /// nothing is shown, unless the filter is told otherwise ([`or_all`](Self::or_all)).
@@ -51,6 +53,7 @@ enum Field {
     Version,
     Zone,
     Tag,
+    Health,
     Meta(Box<str>),
 }
 
@@ -70,6 +73,11 @@ impl Filter {
         Self::of(Field::Tag, tag)
     }
 
+    /// Instances of which the registry says that.
+    pub fn health(health: Health) -> Self {
+        Self::of(Field::Health, health.as_str())
+    }
+
     /// Instances whose metadata has that value under that key.
     pub fn meta(key: &str, value: &str) -> Self {
         Self::of(Field::Meta(key.into()), value)
@@ -84,7 +92,7 @@ impl Filter {
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for anything else; the message lists the
-    /// fields there are.
+    /// fields there are, or what health there is.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let Some((field, value)) = text.split_once('=') else {
             return Err(Error::invalid_input(format!(
@@ -99,6 +107,10 @@ impl Filter {
             "version" => Field::Version,
             "zone" => Field::Zone,
             "tag" => Field::Tag,
+            "health" => {
+                value.parse::<Health>()?;
+                Field::Health
+            }
             _ => match field.strip_prefix("meta.").filter(|key| !key.is_empty()) {
                 Some(key) => Field::Meta(key.into()),
                 None => {
@@ -144,28 +156,32 @@ impl Filter {
     }
 }
 
-const FIELDS: &str = "meta.KEY, tag, version, zone";
+const FIELDS: &str = "health, meta.KEY, tag, version, zone";
 
 impl Condition {
+    /// Only if that is certain.
     fn holds(&self, instance: &Instance) -> bool {
+        self.equals(instance).is_some_and(|equal| equal != self.negated)
+    }
+
+    /// Nothing if it is not known.
+    fn equals(&self, instance: &Instance) -> Option<bool> {
         let value = &*self.value;
         let metadata = |key: &str| instance.metadata().get(key).unwrap_or_default();
-        let equal = match &self.field {
+        Some(match &self.field {
             Field::Version => instance.version().unwrap_or_default() == value,
             Field::Zone => instance.zone().unwrap_or_default() == value,
             Field::Meta(key) => metadata(key) == value,
+            Field::Health => instance.health().as_str() == value,
             Field::Tag => {
-                let quoted = quoted(value);
                 let mut listed =
                     metadata("tags").split(',').map(str::trim).filter(|t| !t.is_empty());
-                let mut of_consul = strings(metadata("consul.tags"));
                 match value {
-                    "" => listed.next().is_none() && of_consul.next().is_none(),
-                    _ => listed.any(|tag| tag == value) || of_consul.any(|tag| tag == quoted),
+                    "" => listed.next().is_none() && instance.tags().is_empty(),
+                    _ => listed.any(|tag| tag == value) || instance.tags().has(value)?,
                 }
             }
-        };
-        equal != self.negated
+        })
     }
 }
 
@@ -185,6 +201,7 @@ impl fmt::Display for Filter {
                 Field::Version => f.write_str("version")?,
                 Field::Zone => f.write_str("zone")?,
                 Field::Tag => f.write_str("tag")?,
+                Field::Health => f.write_str("health")?,
                 Field::Meta(key) => write!(f, "meta.{key}")?,
             }
             write!(f, "{}{value}", if *negated { "!=" } else { "=" })?;
@@ -204,31 +221,10 @@ impl View for Filter {
     }
 }
 
-/// The strings of a JSON array of strings, as they stand between their quotes.
-fn strings(array: &str) -> impl Iterator<Item = &str> {
-    let mut rest = array;
-    std::iter::from_fn(move || {
-        let (_, opened) = rest.split_once('"')?;
-        let mut escaped = false;
-        let end = opened.find(|c| {
-            let is_end = c == '"' && !escaped;
-            escaped = c == '\\' && !escaped;
-            is_end
-        })?;
-        rest = &opened[end + 1..];
-        Some(&opened[..end])
-    })
-}
-
-/// A tag as it stands between the quotes of a JSON string that escapes no more than it must.
-fn quoted(tag: &str) -> String {
-    tag.replace('\\', "\\\\").replace('"', "\\\"")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Metadata;
+    use crate::{Metadata, Tags};
 
     fn instance(metadata: &[(&str, &str)]) -> Instance {
         let metadata = Metadata::new(metadata.iter().copied()).unwrap();
@@ -266,9 +262,8 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_those_of_consul_and_a_list_under_tags() {
-        // As serde_json writes them; the third and fourth together hold the text of the first.
-        let consul = instance(&[("consul.tags", r#"["v=1,2","a\"b\\","a,",",b","ü"]"#)]);
+    fn tags_are_the_instances_own_and_a_list_under_tags() {
+        let own = instance(&[]).with_tags(Tags::new(["v=1,2", "a\"b\\", "a,", ",b", "ü"]));
         for (tag, expected) in [
             ("v=1,2", true),
             ("v=1", false),
@@ -279,15 +274,39 @@ mod tests {
             ("ü", true),
             ("", false),
         ] {
-            assert_eq!(Filter::tag(tag).matches(&consul), expected, "{tag}");
+            assert_eq!(Filter::tag(tag).matches(&own), expected, "{tag}");
+            assert_eq!(Filter::tag(tag).negated().matches(&own), !expected, "{tag}");
         }
         let listed = instance(&[("tags", "canary, blue")]);
         for (tag, expected) in [("canary", true), ("blue", true), ("can", false), ("", false)] {
             assert_eq!(Filter::tag(tag).matches(&listed), expected, "{tag}");
         }
-        for odd in ["[", "\"", "[\"a", "[\"a\\", "null"] {
-            assert!(!Filter::tag("a").matches(&instance(&[("consul.tags", odd)])), "{odd}");
+    }
+
+    #[test]
+    fn what_is_not_known_fulfils_neither_a_condition_nor_its_contrary() {
+        let tags = Tags::new((0..Tags::MAX).map(|n| n.to_string()).chain(["canary".to_owned()]));
+        let it = instance(&[]).with_tags(tags);
+        for (filter, expected) in [
+            ("tag=canary", false),
+            ("tag!=canary", false),
+            ("tag=7", true),
+            ("tag!=7", false),
+            ("tag=", false),
+            ("tag!=", true),
+        ] {
+            assert_eq!(holds(filter, &it), expected, "{filter}");
         }
+    }
+
+    #[test]
+    fn health_is_what_the_registry_says() {
+        let ill = instance(&[]).with_health(Health::Unhealthy);
+        assert!(holds("health=unhealthy", &ill) && !holds("health!=unhealthy", &ill));
+        assert!(holds("health=unknown", &instance(&[])));
+        assert_eq!(Filter::health(Health::Healthy).to_string(), "health=healthy");
+        let error = Filter::parse("health=passing").unwrap_err().to_string();
+        assert!(error.contains("maintenance, unhealthy, degraded, unknown, healthy"), "{error}");
     }
 
     #[test]

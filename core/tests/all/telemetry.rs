@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_core::{
-    Endpointer, Error, ErrorKind, Factory, FixedInstancer, Instance, Instancer, Readiness,
+    Endpointer, Entry, Error, ErrorKind, Factory, FixedInstancer, Instance, Instancer, Readiness,
+    Tags,
 };
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
@@ -104,6 +105,27 @@ async fn a_bad_value_is_told_once_and_escaped() {
     let lines = log.lines("entry left out");
     assert_eq!(lines.len(), 2, "one for each kind of badness: {lines:?}");
     assert!(lines.iter().all(|line| !line.chars().any(char::is_control)), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_that_are_left_out_are_told_once() {
+    let log = Log::start();
+    let cut = |address: &str, weight: u32| {
+        let tags = Tags::new((0..Tags::MAX + 7).map(|n| n.to_string()));
+        let instance = Instance::new(address).unwrap().with_tags(tags).with_weight(weight);
+        Entry::new(address, Ok(instance))
+    };
+    let source = FakeSource::of(&[]);
+    source.will_list(vec![cut("10.0.0.1:80", 1)]);
+    let mut subscription = reflect(&source).subscribe();
+    subscription.wait_for(is_fresh).await.unwrap();
+    for weight in 2..10 {
+        source.put(cut("10.0.0.1:80", weight));
+        subscription.changed().await.unwrap();
+    }
+    let told = log.lines("tags left out");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("instance=10.0.0.1:80 left_out=7"), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

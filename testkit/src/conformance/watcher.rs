@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{Instance, Metadata, Snapshot, Subscription};
+use fleetward_core::{Health, Instance, Metadata, Snapshot, Subscription};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Capabilities;
@@ -105,11 +105,13 @@ impl Watcher {
     }
 }
 
-/// An instance without the metadata whose keys begin with `added`.
+/// An instance without the metadata whose keys begin with `added`, and without what only the registry says.
 fn without(instance: &Instance, added: Option<&str>) -> Instance {
-    let Some(added) = added else { return instance.clone() };
+    let instance = instance.clone().with_health(Health::Unknown);
+    let Some(added) = added else { return instance };
     let own = instance.metadata().iter().filter(|(key, _)| !key.starts_with(added));
-    instance.clone().with_metadata(Metadata::new(own).expect("fewer than there were"))
+    let own = Metadata::new(own).expect("fewer than there were");
+    instance.with_metadata(own)
 }
 
 /// A snapshot in a failure's message: not all of 1,000 instances.

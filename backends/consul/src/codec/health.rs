@@ -38,13 +38,15 @@ impl Health {
             _ => Self::Critical,
         }
     }
+}
 
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Maintenance => "maintenance",
-            Self::Critical => "critical",
-            Self::Warning => "warning",
-            Self::Passing => "passing",
+impl From<Health> for fleetward_core::Health {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Maintenance => Self::Maintenance,
+            Health::Critical => Self::Unhealthy,
+            Health::Warning => Self::Degraded,
+            Health::Passing => Self::Healthy,
         }
     }
 }

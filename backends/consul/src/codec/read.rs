@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetward_core::{Entry, Error, Instance, Metadata};
+use fleetward_core::{Entry, Error, Instance, Metadata, Tags};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -10,20 +10,6 @@ use super::address::{Place, Tagged};
 use super::health::{Check, Health};
 use super::{MAX_WEIGHT, fact, key, meta};
 use crate::config::Query;
-
-/// The tags under which an instance that was discovered in Consul is registered.
-///
-/// ```
-/// use fleetward_core::{Instance, Metadata};
-/// let metadata = Metadata::new([("consul.tags", r#"["blue","v=1,2"]"#)])?;
-/// let instance = Instance::new("10.0.0.1:80")?.with_metadata(metadata);
-/// assert_eq!(fleetward_consul::tags(&instance), ["blue", "v=1,2"]);
-/// # Ok::<(), fleetward_core::Error>(())
-/// ```
-pub fn tags(instance: &Instance) -> Vec<String> {
-    let text = instance.metadata().get(fact::TAGS);
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
 
 /// The entries of an answer of `/v1/health/service/…`. One that cannot be read spoils no other.
 pub(crate) fn entries(body: &[u8], query: &Query) -> Result<Vec<Entry>, Error> {
@@ -132,7 +118,9 @@ impl HealthEntry {
         let health = Health::of(&self.checks);
         let mut instance = Instance::new(address)?
             .with_weight(self.weight(health))
-            .with_metadata(self.metadata(query, health, rank)?);
+            .with_health(health.into())
+            .with_tags(Tags::new(self.service.tags.iter().map(String::as_str)))
+            .with_metadata(self.metadata(query, rank)?);
         instance = match meta.get(meta::ID) {
             Some(id) => instance.with_id(id)?,
             // The ids of services are unique only at one agent.
@@ -162,7 +150,7 @@ impl HealthEntry {
         }
     }
 
-    fn metadata(&self, query: &Query, health: Health, rank: usize) -> Result<Metadata, Error> {
+    fn metadata(&self, query: &Query, rank: usize) -> Result<Metadata, Error> {
         let mut metadata = Metadata::default();
         // In what we wrote these two are the instance's own, and no metadata beside.
         let ours = self.service.meta.contains_key(meta::ID);
@@ -174,20 +162,13 @@ impl HealthEntry {
                 metadata.insert(name, value)?;
             }
         }
-        // Facts beside what the service says of itself: where there is no room, they are left out.
-        let mut add = |name: &str, value: &str| {
-            let _no_room = metadata.insert(name, value);
-        };
-        add(fact::STATUS, health.as_str());
-        add(fact::NODE, &self.node.node);
+        // Beside what the service says of itself, for which Consul takes half of what there is room for.
+        metadata.insert(fact::NODE, self.node.node.as_str())?;
         if !self.node.datacenter.is_empty() {
-            add(fact::DATACENTER, &self.node.datacenter);
+            metadata.insert(fact::DATACENTER, self.node.datacenter.as_str())?;
         }
         if query.is_sorted() {
-            add(fact::RANK, &rank.to_string());
-        }
-        if !self.service.tags.is_empty() {
-            add(fact::TAGS, &serde_json::Value::from(self.service.tags.as_slice()).to_string());
+            metadata.insert(fact::RANK, rank.to_string())?;
         }
         Ok(metadata)
     }

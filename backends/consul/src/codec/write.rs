@@ -48,13 +48,29 @@ impl Registration {
             check: check(config, instance, &id, ttl),
             id,
             name: service.to_string(),
-            tags: config.register_tags().to_vec(),
+            tags: tags(config, instance)?,
             address,
             port: instance.address().port(),
             meta: metadata(instance, lease)?,
             weights: json!({ "Passing": weight, "Warning": weight }),
         })
     }
+}
+
+/// The configuration's and the instance's own, each once.
+fn tags(config: &ConsulConfig, instance: &Instance) -> Result<Vec<String>, Error> {
+    let mut tags = config.register_tags().to_vec();
+    let own = instance.tags();
+    if own.left_out() > 0 {
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            "the instance has more tags than are kept, so it would be registered without some",
+        ));
+    }
+    for tag in own.iter().filter(|tag| !config.register_tags().iter().any(|other| other == tag)) {
+        tags.push(tag.to_owned());
+    }
+    Ok(tags)
 }
 
 fn metadata(instance: &Instance, lease: &str) -> Result<BTreeMap<String, String>, Error> {

@@ -1,6 +1,6 @@
 //! Discovery and registration on one agent: what case 9 of go-kit's tests asserts, and more.
 
-use fleetward_core::{ErrorKind, Instance, KeptAlive, Metadata, Registry, Source};
+use fleetward_core::{ErrorKind, Health, Instance, KeptAlive, Metadata, Registry, Source, Tags};
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::Consul;
 use tokio::time::{Instant, sleep};
@@ -82,7 +82,8 @@ async fn everything_about_an_instance_comes_back() {
     {
         let instance = Instance::new(address).unwrap().with_id(&format!("id {n}/[ü]")).unwrap();
         let instance = instance.with_weight(weight).with_zone("z").with_version("v1");
-        let instance = instance.with_metadata(metadata.clone());
+        let tags = Tags::new(["v", "own"]);
+        let instance = instance.with_metadata(metadata.clone()).with_tags(tags);
         registry.register(&service("a"), &instance, TTL).await.unwrap();
         let found = list(&registry, "a").await;
         let found = found.iter().find(|found| found.id() == instance.id()).expect("it is there");
@@ -100,8 +101,9 @@ async fn everything_about_an_instance_comes_back() {
         assert!(found.metadata().get("fleetward_lease").is_none());
         assert_eq!(found.metadata().get("consul.node"), Some("consul"));
         assert_eq!(found.metadata().get("consul.datacenter"), Some("dc1"));
-        assert_eq!(found.metadata().get("consul.status"), Some("passing"));
-        assert_eq!(fleetward_consul::tags(found), ["blue,green", "v"]);
+        assert_eq!(found.health(), Health::Healthy);
+        let tags: Vec<_> = found.tags().iter().collect();
+        assert_eq!(tags, ["blue,green", "v", "own"]);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Health: what is discovered in which state, and the checks that Consul runs.
 
 use fleetward_consul::ConsulCheck;
-use fleetward_core::{Instance, KeptAlive, Registry};
+use fleetward_core::{Health, Instance, KeptAlive, Registry};
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::Consul;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,33 +21,33 @@ async fn pitfall_weights_and_status_follow_the_aggregated_health() {
     put(&consul, body).await;
     let (strict, lenient) =
         (registry(&consul).await, connect(config(&consul).with_passing(false)).await);
-    let expect = |weight: u32, status: &'static str| {
+    let expect = |weight: u32, health: Health| {
         let (strict, lenient) = (&strict, &lenient);
-        eventually(status, 3 * SECOND, move || async move {
+        eventually(health.as_str(), 3 * SECOND, move || async move {
             let all = list(lenient, "a").await;
-            let known = all.first().and_then(|one| one.metadata().get("consul.status"));
+            let known = all.first().map(|one| one.health());
             let strictly = list(strict, "a").await.len();
-            known == Some(status)
+            known == Some(health)
                 && all[0].weight() == weight
-                && strictly == usize::from(status == "passing")
+                && strictly == usize::from(health == Health::Healthy)
         })
     };
-    expect(10, "passing").await;
+    expect(10, Health::Healthy).await;
     set(&consul, "x", "warn").await;
-    expect(3, "warning").await;
+    expect(3, Health::Degraded).await;
     set(&consul, "y", "fail").await;
-    expect(0, "critical").await;
+    expect(0, Health::Unhealthy).await;
     consul.put("/v1/agent/service/maintenance/1?enable=true", "").await;
-    expect(0, "maintenance").await;
+    expect(0, Health::Maintenance).await;
     consul.put("/v1/agent/service/maintenance/1?enable=false", "").await;
     set(&consul, "x", "pass").await;
     set(&consul, "y", "pass").await;
-    expect(10, "passing").await;
+    expect(10, Health::Healthy).await;
     // `passing` needs the node's checks too.
     consul.put("/v1/agent/maintenance?enable=true", "").await;
-    expect(0, "maintenance").await;
+    expect(0, Health::Maintenance).await;
     consul.put("/v1/agent/maintenance?enable=false", "").await;
-    expect(10, "passing").await;
+    expect(10, Health::Healthy).await;
 }
 
 #[tokio::test]

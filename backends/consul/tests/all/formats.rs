@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::Instance;
+use fleetward_core::{Filter, Instance};
 use fleetward_testkit::servers::Consul;
 use tokio::time::{Instant, sleep};
 
@@ -42,7 +42,7 @@ async fn the_tutorials_shape() {
     let body =
         r#"{"ID":"a-10.0.0.1-80","Name":"a","Tags":["grpc","x=1"],"Address":"10.0.0.1","Port":80}"#;
     let found = seen(&consul, body).await;
-    assert_eq!(fleetward_consul::tags(&found), ["grpc", "x=1"]);
+    assert_eq!(found.tags().iter().collect::<Vec<_>>(), ["grpc", "x=1"]);
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn kitex_shape() {
         "Weights":{"Passing":10,"Warning":10},
         "Check":{"TCP":"10.0.0.1:8888","Interval":"60s","Status":"passing","DeregisterCriticalServiceAfter":"1m"}}"#;
     let found = seen(&consul, body).await;
-    assert_eq!((found.weight(), fleetward_consul::tags(&found)), (10, vec!["k:v".to_owned()]));
+    assert_eq!((found.weight(), found.tags().has("k:v")), (10, Some(true)));
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn go_micros_shape() {
         r#"{{"ID":"a-1","Name":"a","Tags":["{tag}"],"Address":"10.0.0.1","Port":80,"Meta":{{"protocol":"grpc"}}}}"#
     );
     let found = seen(&consul, &body).await;
-    assert_eq!(fleetward_consul::tags(&found), [tag]);
+    assert_eq!(found.tags().iter().collect::<Vec<_>>(), [tag]);
     assert_eq!(found.metadata().get("protocol"), Some("grpc"));
 }
 
@@ -136,7 +136,7 @@ async fn hostile_answers_are_errors_or_skipped_and_no_panic() {
         service_of(&format!(r#""ID":"{}","Address":"10.0.0.1","Port":80"#, "x".repeat(300))),
         service_of(&format!(
             r#""ID":"5","Address":"10.0.0.1","Port":80,"Meta":{{"k":"{}"}}"#,
-            "x".repeat(20_000)
+            "x".repeat(70_000)
         )),
     ];
     let good = service_of(
@@ -147,4 +147,30 @@ async fn hostile_answers_are_errors_or_skipped_and_no_panic() {
     let listing = connect(server.config()).await.list(&service("a")).await.unwrap();
     assert_eq!((listing.entries.len(), readable(&listing).len()), (bad.len() + 1, 1));
     assert_eq!(readable(&listing)[0].weight(), 0);
+}
+
+/// Neither much metadata nor many tags hide a tag, or make a filter take an instance for one without it.
+#[tokio::test]
+async fn tags_are_known_whatever_else_an_instance_says() {
+    let Some(consul) = Consul::start_or_skip().await else { return };
+    let meta: Vec<_> = (0..64).map(|n| format!("\"k{n}\":\"{}\"", "v".repeat(500))).collect();
+    let many = |count: usize| {
+        let tags: Vec<_> = (0..count).map(|n| format!("\"{n}-{}\"", "t".repeat(30))).collect();
+        [tags, vec!["\"canary\"".to_owned()]].concat().join(",")
+    };
+    let canary = Filter::tag("canary");
+    for (id, count, known) in [("few", 0, true), ("many", 900, true), ("too-many", 3000, false)] {
+        let body = format!(
+            r#"{{"ID":"{id}","Name":"{id}","Address":"10.0.0.1","Port":80,"Tags":[{}],"Meta":{{{}}}}}"#,
+            many(count),
+            meta.join(",")
+        );
+        put(&consul, &body).await;
+        let registry = registry(&consul).await;
+        let found = list(&registry, id).await.remove(0);
+        assert_eq!(found.metadata().get("k63"), Some(&*"v".repeat(500)));
+        assert_eq!(found.metadata().get("consul.node"), Some("consul"));
+        assert_eq!(canary.matches(&found), known, "{id}");
+        assert!(!canary.clone().negated().matches(&found), "{id}");
+    }
 }

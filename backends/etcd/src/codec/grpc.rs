@@ -5,7 +5,7 @@
 //! `version`, `scheme` and `metadata` that differ from the default, or null. Of any other object
 //! the strings, numbers and booleans become the instance's metadata.
 
-use fleetward_core::{Address, Error, Instance, Metadata, ServiceName};
+use fleetward_core::{Address, Error, ErrorKind, Instance, Metadata, ServiceName, Tags};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -34,6 +34,12 @@ impl Codec for Grpc {
     fn encode(&self, instance: &Instance) -> Result<Vec<u8>, Error> {
         // Go dials `Addr` as it stands, so a scheme would break its readers.
         let addr = instance.address().authority();
+        if instance.tags().left_out() > 0 {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "the instance has more tags than are kept, so it would be registered without some",
+            ));
+        }
         let update = Update { op: ADD, addr: &addr, metadata: Facts::of(instance) };
         serde_json::to_vec(&update)
             .map_err(|why| Error::invalid_input("the instance is no JSON").with_source(why))
@@ -50,7 +56,17 @@ impl Codec for Grpc {
         let addr = addr.ok_or_else(|| Error::invalid_data("the value has no Addr"))?;
         let instance = match field(&update, "Metadata") {
             Some(Value::Object(metadata)) if is_ours(metadata) => ours(addr, metadata)?,
-            Some(Value::Object(metadata)) => Instance::new(addr)?.with_metadata(pairs(metadata)?),
+            Some(Value::Object(metadata)) => {
+                let mut metadata = metadata.clone();
+                let tags = match field(&metadata, "tags").and_then(tags) {
+                    Some(tags) => {
+                        metadata.retain(|name, _| !name.eq_ignore_ascii_case("tags"));
+                        tags
+                    }
+                    None => Tags::default(),
+                };
+                Instance::new(addr)?.with_tags(tags).with_metadata(pairs(&metadata)?)
+            }
             _ => Instance::new(addr)?,
         };
         Ok(Some(instance))
@@ -81,12 +97,15 @@ struct Facts<'a> {
     version: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scheme: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<&'a str>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     metadata: Map<String, Value>,
 }
 
 impl<'a> Facts<'a> {
-    const NAMES: [&'static str; 6] = ["id", "weight", "zone", "version", "scheme", "metadata"];
+    const NAMES: [&'static str; 7] =
+        ["id", "weight", "zone", "version", "scheme", "tags", "metadata"];
 
     /// Nothing for an instance that says no more than its address.
     fn of(instance: &'a Instance) -> Option<Self> {
@@ -100,10 +119,11 @@ impl<'a> Facts<'a> {
             zone: instance.zone(),
             version: instance.version(),
             scheme: address.scheme(),
+            tags: instance.tags().iter().collect(),
             metadata: metadata.map(|(key, value)| (key.to_owned(), value.into())).collect(),
         };
-        let Self { id, weight, zone, version, scheme, metadata } = &facts;
-        let any = weight.is_some() || !metadata.is_empty();
+        let Self { id, weight, zone, version, scheme, tags, metadata } = &facts;
+        let any = weight.is_some() || !tags.is_empty() || !metadata.is_empty();
         (any || [id, zone, version, scheme].into_iter().any(Option::is_some)).then_some(facts)
     }
 }
@@ -114,6 +134,7 @@ fn is_ours(metadata: &Map<String, Value>) -> bool {
     metadata.iter().all(|(name, value)| match name.as_str() {
         "weight" => value.is_u64(),
         "metadata" => value.is_object(),
+        "tags" => tags(value).is_some(),
         name => Facts::NAMES.contains(&name) && value.is_string(),
     })
 }
@@ -137,17 +158,28 @@ fn ours(addr: &str, metadata: &Map<String, Value>) -> Result<Instance, Error> {
     if let Some(version) = text("version") {
         instance = instance.with_version(version);
     }
+    if let Some(tags) = metadata.get("tags").and_then(tags) {
+        instance = instance.with_tags(tags);
+    }
     if let Some(Value::Object(given)) = metadata.get("metadata") {
         instance = instance.with_metadata(pairs(given)?);
     }
     Ok(instance)
 }
 
+/// A list of strings.
+fn tags(value: &Value) -> Option<Tags> {
+    let all = value.as_array()?;
+    let tags: Option<Vec<&str>> = all.iter().map(Value::as_str).collect();
+    tags.map(Tags::new)
+}
+
+/// What is no text is kept as its JSON, for a filter may ask for it; `null` says nothing.
 fn pairs(object: &Map<String, Value>) -> Result<Metadata, Error> {
     Metadata::new(object.iter().filter_map(|(key, value)| match value {
         Value::String(text) => Some((key.clone(), text.clone())),
-        Value::Number(_) | Value::Bool(_) => Some((key.clone(), value.to_string())),
-        _ => None,
+        Value::Null => None,
+        _ => Some((key.clone(), value.to_string())),
     }))
 }
 
@@ -183,13 +215,25 @@ mod tests {
             .with_weight(3)
             .with_zone("eu-1a")
             .with_version("2.0 \"&<")
+            .with_tags(Tags::new(["canary", "a,b"]))
             .with_metadata(Metadata::new([("weight", "x"), ("id", "")]).unwrap());
         let text = encode(&instance);
         assert_eq!(
             text,
-            r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":{"id":"a-1","weight":3,"zone":"eu-1a","version":"2.0 \"&<","scheme":"http","metadata":{"id":"","weight":"x"}}}"#
+            r#"{"Op":0,"Addr":"10.0.0.1:8080","Metadata":{"id":"a-1","weight":3,"zone":"eu-1a","version":"2.0 \"&<","scheme":"http","tags":["canary","a,b"],"metadata":{"id":"","weight":"x"}}}"#
         );
         assert_eq!(decode(&text).unwrap(), Some(instance));
+    }
+
+    #[test]
+    fn an_instance_with_too_many_tags_is_read_as_one_and_not_written() {
+        let tags: Vec<_> = (0..2000).map(|n| format!("\"{n}\"")).collect();
+        let text =
+            format!(r#"{{"Addr":"10.0.0.1:80","Metadata":{{"tags":[{}]}}}}"#, tags.join(","));
+        let instance = decode(&text).unwrap().unwrap();
+        assert_eq!((instance.tags().has("canary"), instance.tags().has("0")), (None, Some(true)));
+        let error = Grpc::new("").encode(&instance).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
     }
 
     #[test]
@@ -208,12 +252,17 @@ mod tests {
     }
 
     #[test]
-    fn the_metadata_of_others_is_kept_and_not_interpreted() {
-        let text = r#"{"Addr":"10.0.0.1:80","Metadata":{"id":"same","weight":9,"up":true,"k":"v","n":null,"o":{}}}"#;
+    fn the_metadata_of_others_is_kept_and_only_their_tags_are_interpreted() {
+        let text = r#"{"Addr":"10.0.0.1:80","Metadata":{"id":"same","weight":9,"up":true,"k":"v","n":null,"o":{"a":[1]},"tags":["canary"]}}"#;
         let instance = decode(text).unwrap().unwrap();
         assert_eq!((instance.id().as_str(), instance.weight()), ("10.0.0.1:80", 1));
         let pairs: Vec<_> = instance.metadata().iter().collect();
-        assert_eq!(pairs, [("id", "same"), ("k", "v"), ("up", "true"), ("weight", "9")]);
+        let expected =
+            [("id", "same"), ("k", "v"), ("o", r#"{"a":[1]}"#), ("up", "true"), ("weight", "9")];
+        assert_eq!(pairs, expected);
+        assert_eq!(instance.tags().has("canary"), Some(true));
+        let text = r#"{"Addr":"10.0.0.1:80","Metadata":{"tags":"canary, blue"}}"#;
+        assert_eq!(decode(text).unwrap().unwrap().metadata().get("tags"), Some("canary, blue"));
     }
 
     #[test]

@@ -34,9 +34,9 @@ impl Codec for Plain {
         }
         let plain = from_address(instance.address().clone())?;
         if plain != *instance {
-            tracing::debug!(
+            tracing::warn!(
                 instance = %instance.id(),
-                "the plain codec writes the address only; use codec=grpc for weight and metadata"
+                "the plain codec writes the address only; use codec=grpc for weight, tags and metadata"
             );
         }
         Ok(instance.address().to_string().into_bytes())
