@@ -1,6 +1,6 @@
 //! Load-balanced, retrying channels for tonic's generated clients.
 
-use fleetward_core::{Error, RegistryUrl};
+use fleetward_core::{Error, Factory, RegistryUrl};
 pub use fleetward_grpc::*;
 
 /// Opens a channel to the service that a URL names.
@@ -26,17 +26,47 @@ pub use fleetward_grpc::*;
 ///
 /// A channel to an [`Instancer`](crate::Instancer) that is at hand is made by
 /// [`build`](ChannelBuilder::build); so several channels share one registry handle.
-pub trait Connect {
+pub trait Connect: Sized {
     /// Opens the registry ([`connect`](crate::connect)) and starts to follow the service. Nothing
     /// is awaited from the network: a registry or an instance that is down is met by the calls.
     ///
     /// # Errors
     /// As [`discover`](crate::discover).
     fn connect(self) -> impl Future<Output = Result<Channel, Error>> + Send;
+
+    /// As [`connect`](Self::connect), on what `factory` makes of each instance; see
+    /// [`build_on`](ChannelBuilder::build_on).
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use fleetward::ConcurrencyLimit;
+    /// use fleetward::grpc::{Channel, Connect};
+    /// let builder = Channel::builder("memory:greeter");
+    /// let limited = ConcurrencyLimit::new(100).per_instance(builder.connector());
+    /// let channel = builder.connect_on(limited).await?;
+    /// # Ok::<(), fleetward::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`discover`](crate::discover).
+    fn connect_on<S: Clone + Send + Sync + 'static>(
+        self,
+        factory: impl Factory<S>,
+    ) -> impl Future<Output = Result<Channel<S>, Error>> + Send;
 }
 
 impl<T: AsRef<str> + Send> Connect for ChannelBuilder<T> {
     async fn connect(self) -> Result<Channel, Error> {
+        let connector = self.connector();
+        self.connect_on(connector).await
+    }
+
+    async fn connect_on<S: Clone + Send + Sync + 'static>(
+        self,
+        factory: impl Factory<S>,
+    ) -> Result<Channel<S>, Error> {
         let url = self.target().as_ref();
         let instancer = crate::discover(url).await?;
         let balancer = crate::connect::balancer(RegistryUrl::parse(url)?.options())?;
@@ -45,6 +75,6 @@ impl<T: AsRef<str> + Send> Connect for ChannelBuilder<T> {
             Some(balancer) => builder.balancer_or(|| balancer),
             None => builder,
         }
-        .build())
+        .build_on(factory))
     }
 }

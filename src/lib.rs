@@ -46,3 +46,7 @@ pub mod http;
 #[cfg(all(doctest, feature = "grpc"))]
 #[doc = include_str!("../docs/retry.md")]
 struct RetryGuide;
+
+#[cfg(all(doctest, feature = "grpc", feature = "health"))]
+#[doc = include_str!("../docs/health.md")]
+struct HealthGuide;

@@ -3,6 +3,8 @@
 
 #[cfg(all(feature = "grpc", feature = "health"))]
 mod checked;
+#[cfg(all(feature = "grpc", feature = "http", feature = "health"))]
+mod compositions;
 mod connect;
 #[cfg(feature = "grpc")]
 mod generated;

@@ -42,6 +42,19 @@ impl<S: Service<Req>, Req> LimitedFuture<S, Req> {
         let (request, place) = (Some(request), Some(Place::outside(gate)));
         Self { state: State::Before { service, request, place } }
     }
+
+    /// Whether the call waits for its turn, or for the service to be ready: nothing of it has left.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Before { .. })
+    }
+
+    /// The service's own future, while the call is under way.
+    pub fn called(&self) -> Option<&S::Future> {
+        match &self.state {
+            State::Calling { response, .. } => Some(response),
+            State::Before { .. } | State::Done => None,
+        }
+    }
 }
 
 impl<S, Req> Future for LimitedFuture<S, Req>

@@ -1,10 +1,11 @@
 //! One attempt of a call: below the retry, above the balancing.
 
+use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use fleetward_core::{Balanced, BalancedFuture, BoxError, WaitForReady};
+use fleetward_core::{Balanced, BalancedFuture, BoxError, LimitedFuture, WaitForReady};
 use http::StatusCode;
 use pin_project_lite::pin_project;
 use tonic::body::Body;
@@ -17,30 +18,72 @@ use super::replay::{Sending, Sent};
 use crate::connection::ResponseFuture;
 use crate::{Connection, ResponseBody};
 
+/// What an endpoint of a channel is: a [`Connection`], or one with layers around it.
+pub(super) trait Transport:
+    Service<http::Request<Body>, Response = http::Response<ResponseBody>>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// Whether a call still waits for its turn or for a stream, so that nothing of it has left.
+    fn is_waiting(future: &Self::Future) -> bool;
+}
+
+impl<S> Transport for S
+where
+    S: Service<http::Request<Body>, Response = http::Response<ResponseBody>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: 'static,
+{
+    fn is_waiting(future: &S::Future) -> bool {
+        type Limited = LimitedFuture<Connection, http::Request<Body>>;
+        let future: &dyn Any = future;
+        if let Some(limited) = future.downcast_ref::<Limited>() {
+            return limited.is_waiting()
+                || limited.called().is_some_and(ResponseFuture::is_waiting);
+        }
+        future.downcast_ref().is_some_and(ResponseFuture::is_waiting)
+    }
+}
+
 /// Sends a call's request to one endpoint, and makes an error of a response that says in its head
 /// that the call failed: the retry above looks at errors only.
-#[derive(Clone, Copy)]
-pub(super) struct Attempts<'a> {
-    balanced: &'a Balanced<Connection, ByStatus>,
+pub(super) struct Attempts<'a, S> {
+    balanced: &'a Balanced<S, ByStatus>,
     wait: WaitForReady,
 }
 
-impl<'a> Attempts<'a> {
-    pub(super) fn new(balanced: &'a Balanced<Connection, ByStatus>, wait: WaitForReady) -> Self {
+impl<'a, S> Attempts<'a, S> {
+    pub(super) fn new(balanced: &'a Balanced<S, ByStatus>, wait: WaitForReady) -> Self {
         Self { balanced, wait }
     }
 }
 
-impl<'a> Service<Sending<'a>> for Attempts<'_> {
+impl<S> Clone for Attempts<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Attempts<'_, S> {}
+
+impl<'a, S: Transport> Service<Sending<'a>> for Attempts<'_, S>
+where
+    S::Error: Into<BoxError>,
+{
     type Response = http::Response<ResponseBody>;
     type Error = BoxError;
-    type Future = Attempt<'a>;
+    type Future = Attempt<'a, S>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, sending: Sending<'a>) -> Attempt<'a> {
+    fn call(&mut self, sending: Sending<'a>) -> Attempt<'a, S> {
         let (state, sent) = match sending.request() {
             Some((request, sent)) => {
                 let response = self.balanced.clone().wait_for_ready(self.wait).call(request);
@@ -55,19 +98,25 @@ impl<'a> Service<Sending<'a>> for Attempts<'_> {
 
 pin_project! {
     /// One attempt under way.
-    pub(super) struct Attempt<'a> {
+    pub(super) struct Attempt<'a, S>
+    where
+        S: Transport,
+    {
         // First, so that the stream is reset before the request's body hears that nobody reads it.
         #[pin]
-        state: State,
+        state: State<S>,
         sent: Sent,
         sending: Sending<'a>,
     }
 
-    impl PinnedDrop for Attempt<'_> {
+    impl<S> PinnedDrop for Attempt<'_, S>
+    where
+        S: Transport,
+    {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let StateProj::Sent { response } = this.state.project()
-                && response.called().is_some_and(ResponseFuture::is_waiting)
+                && response.called().is_some_and(S::is_waiting)
             {
                 this.sending.came_back();
             }
@@ -77,13 +126,19 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
-    enum State {
-        Sent { #[pin] response: BalancedFuture<Connection, ByStatus, http::Request<Body>> },
+    enum State<S>
+    where
+        S: Transport,
+    {
+        Sent { #[pin] response: BalancedFuture<S, ByStatus, http::Request<Body>> },
         Superseded,
     }
 }
 
-impl Future for Attempt<'_> {
+impl<S: Transport> Future for Attempt<'_, S>
+where
+    S::Error: Into<BoxError>,
+{
     type Output = Result<http::Response<ResponseBody>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

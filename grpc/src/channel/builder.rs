@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use fleetward_balancers::{PeakEwma, by_name};
 use fleetward_core::{
-    Balanced, Balancer, EndpointerBuilder, HealthCheck, HealthChecked, Instancer, OutlierDetection,
-    RetryBudget, WaitForReady,
+    Balanced, Balancer, EndpointerBuilder, Error, Factory, HealthCheck, HealthChecked, Instance,
+    Instancer, OutlierDetection, Readiness, RetryBudget, WaitForReady,
 };
 use tonic::body::Body;
 
@@ -190,19 +191,72 @@ impl<T> ChannelBuilder<T> {
     }
 }
 
+impl<T> ChannelBuilder<T> {
+    /// What makes the connections by these settings: those of [`connection`](Self::connection), TLS, and the
+    /// health check, be it that of the service config.
+    ///
+    /// To put something around it for [`build_on`](Self::build_on).
+    pub fn connector(&self) -> impl Factory<Connection> + use<T> {
+        let config = self.service_config.as_ref();
+        let named = || {
+            let service = config?.health_check_service()?;
+            Some(Arc::new(GrpcHealth::service(service)) as Arc<dyn HealthCheck<Connection>>)
+        };
+        match self.health_check.clone().or_else(named) {
+            Some(check) => Connecting::Checked(HealthChecked::new(self.unchecked(), check)),
+            None => Connecting::Unchecked(self.unchecked()),
+        }
+    }
+
+    fn unchecked(&self) -> Connector {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return Connector::with_tls(self.connection.clone(), tls.clone());
+        }
+        Connector::new(self.connection.clone())
+    }
+}
+
 impl<I: Instancer> ChannelBuilder<I> {
     /// Starts to follow the instances and to connect to them; returns at once.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn build(mut self) -> Channel {
+    pub fn build(self) -> Channel {
+        let connector = self.connector();
+        self.build_on(connector)
+    }
+
+    /// As [`build`](Self::build), on what `factory` makes of each instance: a
+    /// [`Connection`] with layers around it, such as a limit on its calls.
+    ///
+    /// ```
+    /// use fleetward_core::{ConcurrencyLimit, FixedInstancer, Instance};
+    /// use fleetward_grpc::Channel;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// let list = FixedInstancer::new("greeter", [Instance::new("127.0.0.1:50051")?]);
+    /// let builder = Channel::builder(list);
+    /// let limited = ConcurrencyLimit::new(100).queue(20).per_instance(builder.connector());
+    /// let channel = builder.build_on(limited);
+    /// let client = tonic::client::Grpc::new(channel);
+    /// # Ok::<(), fleetward_core::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A call that a full instance turns away goes to another one. What the builder says about connections,
+    /// TLS and health checks is in its [`connector`](Self::connector); a factory without that goes without
+    /// them.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn build_on<S>(mut self, factory: impl Factory<S>) -> Channel<S>
+    where
+        S: Clone + Send + Sync + 'static,
+    {
         let config = self.service_config.take().unwrap_or_default();
         self.take_over(&config);
-        let connector = self.connector();
-        let endpointer = match self.health_check {
-            Some(check) => self.endpointer.build(self.target, HealthChecked::new(connector, check)),
-            None => self.endpointer.build(self.target, connector),
-        };
+        let endpointer = self.endpointer.build(self.target, factory);
         let balancer = self.balancer.unwrap_or_else(|| Arc::new(PeakEwma::new()));
         let balanced =
             Balanced::builder().observer(ByStatus).lookup(metadata).build(endpointer, balancer);
@@ -219,7 +273,7 @@ impl<I: Instancer> ChannelBuilder<I> {
         }
     }
 
-    /// What the service config says about endpoints, where the builder says nothing.
+    /// What the service config says about balancing, where the builder says nothing.
     fn take_over(&mut self, config: &ServiceConfig) {
         // Checked when the configuration was made.
         let named = config.balancer().and_then(|name| by_name(name).ok());
@@ -228,19 +282,25 @@ impl<I: Instancer> ChannelBuilder<I> {
         if let Some(detection) = outliers {
             self.endpointer = self.endpointer.clone().outlier_detection(detection);
         }
-        if let Some(service) = config.health_check_service()
-            && self.health_check.is_none()
-        {
-            self.health_check = Some(Arc::new(GrpcHealth::service(service)));
-        }
     }
+}
 
-    fn connector(&self) -> Connector {
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            return Connector::with_tls(self.connection.clone(), tls.clone());
+enum Connecting {
+    Unchecked(Connector),
+    Checked(HealthChecked<Connector, Arc<dyn HealthCheck<Connection>>>),
+}
+
+#[async_trait]
+impl Factory<Connection> for Connecting {
+    async fn make(
+        &self,
+        instance: &Arc<Instance>,
+        readiness: Readiness,
+    ) -> Result<Connection, Error> {
+        match self {
+            Self::Unchecked(connector) => connector.make(instance, readiness).await,
+            Self::Checked(checked) => checked.make(instance, readiness).await,
         }
-        Connector::new(self.connection.clone())
     }
 }
 

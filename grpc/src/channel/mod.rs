@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
-use fleetward_core::{Balanced, Endpointer, Instancer, RetryError};
+use fleetward_core::{Balanced, BoxError, Endpointer, Instancer, RetryError};
 use futures::future::BoxFuture;
 use tonic::Status;
 use tonic::body::Body;
@@ -32,7 +32,7 @@ pub(crate) use self::replay::Sent;
 use self::replay::{Buffer, Kept, Replay};
 pub(crate) use self::tail::Tail;
 use crate::deadline::Deadline;
-use crate::{Connection, ServiceConfig};
+use crate::{Connection, ResponseBody, ServiceConfig};
 
 /// A load-balanced channel to one service, for any generated tonic client.
 ///
@@ -57,15 +57,14 @@ use crate::{Connection, ServiceConfig};
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
-pub struct Channel {
+pub struct Channel<S = Connection> {
     /// One count to touch for each call, not one for each part.
-    shared: Arc<Shared>,
+    shared: Arc<Shared<S>>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    balanced: Balanced<Connection, ByStatus>,
+struct Shared<S> {
+    balanced: Balanced<S, ByStatus>,
     defaults: Defaults,
     /// What the defaults and the service config make of each method.
     plans: ArcSwap<Plans>,
@@ -87,7 +86,9 @@ impl Channel {
     pub fn builder<T>(target: T) -> ChannelBuilder<T> {
         ChannelBuilder::new(target)
     }
+}
 
+impl<S> Channel<S> {
     /// The connections, ready or not: to look at them, or to wait until some stand.
     ///
     /// ```
@@ -97,7 +98,7 @@ impl Channel {
     /// channel.endpointer().wait_for(|set| set.ready().len() >= 2).await;
     /// # }
     /// ```
-    pub fn endpointer(&self) -> &Endpointer<Connection> {
+    pub fn endpointer(&self) -> &Endpointer<S> {
         self.shared.balanced.endpointer()
     }
 
@@ -124,7 +125,22 @@ impl Channel {
     }
 }
 
-impl Service<http::Request<Body>> for Channel {
+impl<S> Clone for Channel<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<S> Service<http::Request<Body>> for Channel<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<ResponseBody>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+{
     type Response = http::Response<Body>;
     type Error = Status;
     type Future = BoxFuture<'static, Result<http::Response<Body>, Status>>;
@@ -160,7 +176,7 @@ impl Service<http::Request<Body>> for Channel {
     }
 }
 
-impl fmt::Debug for Channel {
+impl<S> fmt::Debug for Channel<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
             .field("balanced", &self.shared.balanced)

@@ -4,6 +4,7 @@
 
 mod a6;
 mod calls;
+mod concurrency;
 mod connecting;
 mod connection;
 mod deadlines;
