@@ -20,6 +20,7 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::Connection;
+use crate::connection::Patient;
 
 /// Health checks by `grpc.health.v1.Health/Watch` (gRFC A17), for
 /// [`ChannelBuilder::health_check`](crate::ChannelBuilder::health_check).
@@ -156,7 +157,8 @@ impl GrpcHealth {
     ) -> Result<(Streaming<Answer>, Answer), Status> {
         let mut client = Grpc::new(connection.clone()).max_decoding_message_size(MAX_ANSWER);
         let mut opened = std::pin::pin!(async move {
-            let request = Request::new(Question { service: self.service.clone() });
+            let mut request = Request::new(Question { service: self.service.clone() });
+            request.extensions_mut().insert(Patient);
             let path = PathAndQuery::from_static("/grpc.health.v1.Health/Watch");
             let codec = ProstCodec::default();
             let mut stream = client.server_streaming(request, path, codec).await?.into_inner();

@@ -60,6 +60,20 @@ impl Readiness {
         self.state.service()
     }
 
+    /// Completes when the endpoint has left the set of those that calls are sent to: it is removed,
+    /// draining, ejected, unhealthy or not connected. At once if that is so already.
+    ///
+    /// What waits here with its request unsent gives it back then: another endpoint may have room.
+    /// While an endpoint serves because too few others do, it is in the set.
+    pub async fn withdrawn(&self) {
+        self.state.withdrawn().await;
+    }
+
+    /// Whether the endpoint has left the set of those that calls are sent to.
+    pub fn is_withdrawn(&self) -> bool {
+        self.state.is_withdrawn()
+    }
+
     /// Where a health check of this endpoint says what it finds out.
     ///
     /// The endpoint takes no call from now on until it has said so for the first time:

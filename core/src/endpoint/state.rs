@@ -78,11 +78,12 @@ pub(crate) struct EndpointState {
     last_error: Mutex<Option<Error>>,
     /// Why the checks call it unhealthy.
     health_error: Mutex<Option<Error>>,
-    /// Wakes who checks through the connection, and who waits for the removal.
+    /// Wakes who checks through the connection, and who waits for the removal or the withdrawal.
     moved: Notify,
     connectivity: AtomicU8,
     checked: AtomicU8,
     removed: AtomicBool,
+    withdrawn: AtomicBool,
 }
 
 /// All that a pick asks of an endpoint that it may not choose. Close together, for in a large fleet a pick costs
@@ -120,6 +121,7 @@ impl EndpointState {
             losses: AtomicU64::new(0),
             moved: Notify::new(),
             removed: AtomicBool::new(false),
+            withdrawn: AtomicBool::new(false),
         }
     }
 
@@ -263,6 +265,29 @@ impl EndpointState {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
             if self.is_removed() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// It has left the set of those that take calls, or is back.
+    pub(crate) fn set_withdrawn(&self, withdrawn: bool) {
+        self.withdrawn.store(withdrawn, Ordering::Release);
+        if withdrawn {
+            self.moved.notify_waiters();
+        }
+    }
+
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn withdrawn(&self) {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.is_withdrawn() {
                 return;
             }
             moved.await;

@@ -22,10 +22,23 @@ pub(super) struct Slot<S> {
     pub(super) later: Option<Key>,
     /// Of a factory that has failed.
     backoff: Option<Box<BackoffState>>,
-    was_available: bool,
+    /// While it is in the set.
+    available: Option<Available>,
     /// As it was counted last.
     counted: Standing,
     error: Option<Error>,
+}
+
+/// An endpoint's stay in the set. Dropped, it tells those who wait there that they wait in vain: after
+/// the set without it is published, so that they do not come back.
+pub(super) struct Available {
+    state: Arc<EndpointState>,
+}
+
+impl Drop for Available {
+    fn drop(&mut self) {
+        self.state.set_withdrawn(true);
+    }
 }
 
 /// What an instance counts as when it is decided whether too few are healthy.
@@ -68,7 +81,7 @@ impl<S: Clone> Slot<S> {
             generation,
             later: None,
             backoff: None,
-            was_available: false,
+            available: None,
             counted: Standing::default(),
             error: None,
         }
@@ -158,18 +171,33 @@ impl<S: Clone> Slot<S> {
 
     /// Where it stands in the set that is published `now`: as it was counted, for it may be something
     /// else by now, and is noted for the next set then.
-    pub(super) fn place(&mut self, panicking: bool, now: Instant) -> Place<S> {
+    pub(super) fn place(
+        &mut self,
+        panicking: bool,
+        now: Instant,
+        leaving: &mut Vec<Available>,
+    ) -> Place<S> {
         let Standing { usable, healthy, .. } = self.counted;
         let available = usable && (panicking || healthy);
-        if available && !self.was_available {
-            self.state.set_available_since(now);
+        match (available, &self.available) {
+            (true, None) => {
+                self.state.set_available_since(now);
+                self.state.set_withdrawn(false);
+                self.available = Some(Available { state: self.state.clone() });
+            }
+            (false, Some(_)) => leaving.extend(self.available.take()),
+            _ => {}
         }
-        self.was_available = available;
         match available {
             true => Place::Ready(self.member(), self.service.clone()),
             false if self.instance.is_draining() => Place::Nowhere,
             false => Place::Resting(self.member()),
         }
+    }
+
+    /// Its stay in the set, if it is there. Whoever takes it ends that.
+    pub(super) fn leave(&mut self) -> Option<Available> {
+        self.available.take()
     }
 
     /// Why it is not ready, if something failed.

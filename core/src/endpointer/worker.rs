@@ -11,7 +11,7 @@ use tokio_util::time::DelayQueue;
 
 use super::lists::{Copies, Lists, Moves, Place};
 use super::set::{EndpointSet, Facts};
-use super::slot::{Census, Slot};
+use super::slot::{Available, Census, Slot};
 use super::{EndpointerBuilder, Shared};
 use crate::supervised::{Supervised, panicked};
 use crate::{
@@ -45,6 +45,8 @@ pub(super) struct Worker<S, F> {
     census: Census,
     panicking: bool,
     copies: Copies<S>,
+    /// Those that are not in the next set. They end when it is published.
+    leaving: Vec<Available>,
     /// The instances that the slots were last brought in step with.
     seen: Arc<Vec<Arc<Instance>>>,
     /// Factories that wait for a place, run, and wait for their next try. Each slot without a
@@ -101,6 +103,7 @@ where
             census: Census::default(),
             panicking: false,
             copies: Copies::new(),
+            leaving: Vec::new(),
             seen: Arc::default(),
             queue: VecDeque::new(),
             running: JoinSet::new(),
@@ -284,7 +287,8 @@ where
         if let Some(detector) = &mut self.detector {
             detector.remove(id);
         }
-        let Some(slot) = self.slots.remove(id) else { return };
+        let Some(mut slot) = self.slots.remove(id) else { return };
+        self.leaving.extend(slot.leave());
         self.census.remove(slot.counted());
         self.touched.push(id.clone());
         if let Some(key) = slot.later {
@@ -354,6 +358,7 @@ where
                 self.detector.iter_mut().for_each(|detector| detector.remove(id));
             }
             self.touched.extend(self.slots.keys().cloned());
+            self.leaving.extend(self.slots.values_mut().filter_map(Slot::leave));
             self.slots.clear();
             self.census = Census::default();
             self.seen = Arc::default();
@@ -392,6 +397,7 @@ where
             error,
         };
         self.shared.published.publish(EndpointSet::new(lists, facts));
+        self.leaving.clear();
         telemetry::endpoints(&self.shared.around.service, ready, self.slots.len());
     }
 
@@ -423,7 +429,7 @@ where
         let now = Instant::now();
         let place = |id| {
             let slot = self.slots.get_mut(id);
-            slot.map_or(Place::Nowhere, |slot| slot.place(panicking, now))
+            slot.map_or(Place::Nowhere, |slot| slot.place(panicking, now, &mut self.leaving))
         };
         let places: Vec<_> = touched.iter().map(place).collect();
         touched.into_iter().zip(places).collect()

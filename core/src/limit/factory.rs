@@ -32,8 +32,8 @@ impl<S, F: Factory<S>> Factory<Limited<S>> for LimitedFactory<F> {
         instance: &Arc<Instance>,
         readiness: Readiness,
     ) -> Result<Limited<S>, Error> {
-        let service = self.factory.make(instance, readiness).await?;
-        Ok(self.limit.limit(service, Some(instance.id().clone())))
+        let service = self.factory.make(instance, readiness.clone()).await?;
+        Ok(self.limit.limit(service, Some((instance.id().clone(), readiness))))
     }
 }
 

@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use futures::future::BoxFuture;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::gate::{Gate, Place};
-use crate::BoxError;
+use crate::{BoxError, Error};
 
 pin_project! {
     /// The response of [`Limited`](super::Limited).
@@ -29,7 +30,12 @@ pin_project! {
         S: Service<Req>,
     {
         // Options, to be moved out of.
-        Before { service: S, request: Option<Req>, place: Option<Place> },
+        Before {
+            service: S,
+            request: Option<Req>,
+            place: Option<Place>,
+            withdrawn: Option<BoxFuture<'static, Error>>,
+        },
         // The place is given back after the response's future is dropped, which may have an end of
         // the connection in it.
         Calling { #[pin] response: S::Future, place: Option<Place> },
@@ -40,7 +46,7 @@ pin_project! {
 impl<S: Service<Req>, Req> LimitedFuture<S, Req> {
     pub(super) fn new(service: S, request: Req, gate: Arc<Gate>) -> Self {
         let (request, place) = (Some(request), Some(Place::outside(gate)));
-        Self { state: State::Before { service, request, place } }
+        Self { state: State::Before { service, request, place, withdrawn: None } }
     }
 
     /// Whether the call waits for its turn, or for the service to be ready: nothing of it has left.
@@ -68,13 +74,21 @@ where
         let mut state = self.project().state;
         let result = loop {
             let next = match state.as_mut().project() {
-                StateProj::Before { service, request, place } => {
+                StateProj::Before { service, request, place, withdrawn } => {
                     let Some(waiting) = place else { return Poll::Pending };
-                    if let Err(error) = ready!(waiting.poll_turn(cx)) {
-                        break Err(error.into());
-                    }
-                    if let Err(error) = ready!(service.poll_ready(cx)) {
-                        break Err(error.into());
+                    let turn = match waiting.poll_turn(cx) {
+                        Poll::Ready(Ok(())) => service.poll_ready(cx).map_err(Into::into),
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                        Poll::Pending => Poll::Pending,
+                    };
+                    match turn {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(error)) => break Err(error),
+                        Poll::Pending => {
+                            let gate = waiting.gate();
+                            let gone = withdrawn.get_or_insert_with(|| gate.clone().withdrawn());
+                            break Err(ready!(gone.as_mut().poll(cx)).into());
+                        }
                     }
                     // It is there until this state is left, in the next line but one.
                     let Some(request) = request.take() else { return Poll::Pending };

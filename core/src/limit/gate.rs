@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
+use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
 use super::ConcurrencyLimit;
-use crate::{Error, ErrorKind, InstanceId};
+use crate::{Error, ErrorKind, InstanceId, Readiness};
 
 /// The limit of one service.
 #[derive(Debug)]
 pub(super) struct Gate {
     limit: ConcurrencyLimit,
-    instance: Option<InstanceId>,
+    /// Not for a service that is no endpoint's.
+    endpoint: Option<(InstanceId, Readiness)>,
     /// Calls under way and calls that wait. Who holds a permit is inside, always: so whoever is let
     /// in while fewer than `max` are inside finds a permit.
     inside: AtomicUsize,
@@ -22,9 +24,9 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(limit: ConcurrencyLimit, instance: Option<InstanceId>) -> Self {
+    pub(super) fn new(limit: ConcurrencyLimit, endpoint: Option<(InstanceId, Readiness)>) -> Self {
         let permits = Arc::new(Semaphore::new(limit.max));
-        Self { limit, instance, inside: AtomicUsize::new(0), permits }
+        Self { limit, endpoint, inside: AtomicUsize::new(0), permits }
     }
 
     pub(super) fn under_way(&self) -> usize {
@@ -52,8 +54,25 @@ impl Gate {
         let error = Error::new(ErrorKind::Overloaded, message)
             .with_context("limit", self.limit.max)
             .with_context("queue", self.limit.queue);
-        match &self.instance {
-            Some(instance) => error.with_context("instance", instance),
+        self.named(error)
+    }
+
+    /// Completes with an error when the instance takes no more calls.
+    pub(super) fn withdrawn(self: Arc<Self>) -> BoxFuture<'static, Error> {
+        Box::pin(async move {
+            match &self.endpoint {
+                Some((_, readiness)) => readiness.withdrawn().await,
+                None => std::future::pending().await,
+            }
+            let message = "the instance takes no more calls, and the call waited for its turn; \
+                           nothing was sent";
+            self.named(Error::new(ErrorKind::Overloaded, message))
+        })
+    }
+
+    fn named(&self, error: Error) -> Error {
+        match &self.endpoint {
+            Some((instance, _)) => error.with_context("instance", instance),
             None => error,
         }
     }
@@ -74,6 +93,10 @@ enum At {
 impl Place {
     pub(super) fn outside(gate: Arc<Gate>) -> Self {
         Self { gate, at: At::Outside }
+    }
+
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// Ready when the call has its turn, or is turned away.

@@ -24,7 +24,7 @@ use tower_service::Service;
 pub use self::factory::LimitedFactory;
 pub use self::future::LimitedFuture;
 use self::gate::Gate;
-use crate::{BoxError, InstanceId};
+use crate::{BoxError, InstanceId, Readiness};
 
 /// At most so many calls at once, and so many waiting: for each instance by
 /// [`per_instance`](Self::per_instance), for any one service as a tower layer.
@@ -33,6 +33,9 @@ use crate::{BoxError, InstanceId};
 /// it has waited long enough, until its response is there, or its future dropped, whichever is
 /// first: a *response body* that is streamed after that does not count. Calls that wait get their
 /// turn in the order they came; how long they wait is for the caller's deadline to say.
+///
+/// A call that waits at an instance which leaves the set of those that take calls
+/// ([`Readiness::withdrawn`]) fails in the same way: it is not sent, and goes elsewhere.
 ///
 /// Beyond that, calls fail at once with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded),
 /// which [`Error::is_unsent`](crate::Error::is_unsent). [`Balanced`](crate::Balanced) does not hold
@@ -88,8 +91,8 @@ impl ConcurrencyLimit {
         LimitedFactory::new(self, factory)
     }
 
-    fn limit<S>(self, inner: S, instance: Option<InstanceId>) -> Limited<S> {
-        Limited { inner, gate: Arc::new(Gate::new(self, instance)) }
+    fn limit<S>(self, inner: S, endpoint: Option<(InstanceId, Readiness)>) -> Limited<S> {
+        Limited { inner, gate: Arc::new(Gate::new(self, endpoint)) }
     }
 }
 

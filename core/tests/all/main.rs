@@ -25,3 +25,4 @@ mod support;
 mod telemetry;
 mod unsent;
 mod view;
+mod withdrawn;

@@ -84,7 +84,8 @@ impl Factory<Connection> for Connector {
         let link = Arc::new(Link::default());
         let (handle, held) = oneshot::channel();
         readiness.set_connecting();
-        let keeper = Keeper::new(self.dialer.clone(), instance.clone(), readiness, link.clone());
+        let (dialer, said) = (self.dialer.clone(), readiness.clone());
+        let keeper = Keeper::new(dialer, instance.clone(), said, link.clone());
         tokio::spawn(keeper.run(held));
         Ok(Connection::new(Inner {
             instance: instance.id().clone(),
@@ -93,6 +94,7 @@ impl Factory<Connection> for Connector {
             authority_is_forced: config.authority.is_some(),
             user_agent: config.user_agent.clone(),
             link,
+            readiness,
             runtime: Handle::current(),
             _handle: handle,
         }))

@@ -48,6 +48,13 @@ impl ConnectionError {
         Self { instance, fate: Fate::Unsent, status, request: Mutex::new(request) }
     }
 
+    /// The instance takes no more calls, and the request waited for room there.
+    pub(super) fn withdrawn(instance: InstanceId, request: Option<http::Request<Body>>) -> Self {
+        let text = "the instance takes no more calls; the request was not sent";
+        let (fate, status) = (Fate::Unsent, Status::unavailable(text));
+        Self { instance, fate, status, request: Mutex::new(request) }
+    }
+
     /// It failed while the server had the request, or might have.
     pub(super) fn failed(instance: InstanceId, error: Lost) -> Self {
         Self { instance, fate: fate(&error), status: status(error), request: Mutex::new(None) }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::dial::{Dialer, Established, unavailable};
 use super::driver::Wire;
 use super::link::Link;
+use super::slots::Slots;
 
 /// A connection that stood this long and is lost is dialled again at once, and the waits start over;
 /// one that did not waits its turn, so that a server which hangs up on everybody is not dialled in a
@@ -85,10 +86,14 @@ impl Keeper {
         let Established { sender, closing, wire } = established;
         self.wires.retain(|wire| !wire.is_closed());
         self.wires.push(wire);
+        let slots = sender.slots.clone();
         // In this order: who finds the endpoint ready finds the connection too.
         self.link.connect(sender);
-        self.readiness.set_ready();
-        let ended = closing.await;
+        let ended = tokio::select! {
+            biased;
+            ended = closing => ended,
+            never = self.follow(&slots) => match never {},
+        };
         self.link.disconnect();
         match ended {
             Ok(Err(error)) => unavailable("the connection was lost", error),
@@ -97,6 +102,25 @@ impl Keeper {
             }
         }
         .with_context("address", self.instance.address())
+    }
+
+    /// Says whether the server takes calls on a connection that stands.
+    async fn follow(&self, slots: &Slots) -> Infallible {
+        let mut takes_any = slots.takes_any();
+        loop {
+            let any = *takes_any.borrow_and_update();
+            if any {
+                self.readiness.set_ready();
+            } else {
+                let why = "the server takes no calls: SETTINGS_MAX_CONCURRENT_STREAMS is 0";
+                let error = Error::new(ErrorKind::Unavailable, why);
+                self.readiness.set_failed(error.with_context("address", self.instance.address()));
+            }
+            if takes_any.changed().await.is_err() {
+                // Not reachable: the slots are held here.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// No new call; those under way may finish until the drain timeout.

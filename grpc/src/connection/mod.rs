@@ -24,7 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use fleetward_core::InstanceId;
+use fleetward_core::{InstanceId, Readiness};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri, header};
 use tokio::runtime::Handle;
@@ -40,6 +40,7 @@ pub(crate) use self::dial::unavailable;
 pub use self::error::ConnectionError;
 pub(crate) use self::error::Fate;
 use self::link::Link;
+pub(crate) use self::stream::Patient;
 pub use self::stream::ResponseFuture;
 use crate::ResponseBody;
 use crate::deadline::Deadline;
@@ -64,6 +65,8 @@ struct Inner {
     authority_is_forced: bool,
     user_agent: HeaderValue,
     link: Arc<Link>,
+    /// Says when nobody should wait here any more.
+    readiness: Readiness,
     /// Where the rest of long requests is sent.
     runtime: Handle,
     /// Tells the keeper, by being dropped, that nobody can call any more.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::sync::{Semaphore, TryAcquireError, watch};
 
 use super::ping::Reads;
 use super::withdrawn::Withdrawn;
@@ -19,6 +19,8 @@ pub(super) struct Slots {
     free: Semaphore,
     /// So many of those taken are not given back: the server takes fewer now.
     owed: AtomicUsize,
+    /// Whether the server takes any streams at all. It may say later that it does.
+    takes_any: watch::Sender<bool>,
     /// Where somebody wants to know what has come in and when.
     pub(super) reads: Option<Reads>,
     timed_out: AtomicBool,
@@ -37,7 +39,14 @@ pub(super) struct Slot {
 impl Slots {
     pub(super) fn new(reads: Option<Reads>) -> Self {
         let (owed, timed_out) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { free: Semaphore::new(0), owed, reads, timed_out, withdrawn: Withdrawn::new() }
+        Self {
+            free: Semaphore::new(0),
+            owed,
+            takes_any: watch::Sender::new(true),
+            reads,
+            timed_out,
+            withdrawn: Withdrawn::new(),
+        }
     }
 
     /// A slot if one is free now.
@@ -49,10 +58,19 @@ impl Slots {
         }
     }
 
-    /// Waits for one, first come, first served.
+    /// Waits for one, first come, first served. Not where the server takes no streams.
     pub(super) async fn take(self: Arc<Self>) -> Result<Slot, Closed> {
-        let permit = self.free.acquire().await.map_err(|_| Closed)?;
-        Ok(self.slot(permit))
+        let mut takes_any = self.takes_any.subscribe();
+        tokio::select! {
+            biased;
+            permit = self.free.acquire() => Ok(self.slot(permit.map_err(|_| Closed)?)),
+            _ = takes_any.wait_for(|any| !any) => Err(Closed),
+        }
+    }
+
+    /// Whether the server takes any streams at all, and what it says of that later.
+    pub(super) fn takes_any(&self) -> watch::Receiver<bool> {
+        self.takes_any.subscribe()
     }
 
     fn slot(self: &Arc<Self>, permit: tokio::sync::SemaphorePermit<'_>) -> Slot {
@@ -123,6 +141,7 @@ impl Limit {
             slots.free.add_permits(slots.pay(taken));
         }
         self.given = limit;
+        slots.takes_any.send_if_modified(|any| std::mem::replace(any, limit > 0) != (limit > 0));
     }
 
     /// Whether no stream is open.
@@ -133,6 +152,8 @@ impl Limit {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -179,6 +200,23 @@ mod tests {
         assert!(other.is_some() && slots.try_take().unwrap().is_none());
         drop((last, other));
         assert!(limit.is_idle(&slots) && slots.free.available_permits() == 2);
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_that_there_are_to_be_no_more_streams() {
+        let slots = Arc::new(Slots::new(None));
+        let mut limit = Limit::default();
+        limit.follow(&slots, 1);
+        let taken = slots.try_take().unwrap();
+        let waiting = tokio::spawn(slots.clone().take());
+        tokio::task::yield_now().await;
+        limit.follow(&slots, 0);
+        let hears = async { (waiting.await.unwrap(), slots.clone().take().await) };
+        let heard = tokio::time::timeout(Duration::from_secs(20), hears).await;
+        assert!(matches!(heard.expect("nobody hears of it"), (Err(_), Err(_))));
+        drop(taken);
+        limit.follow(&slots, 1);
+        assert!(slots.clone().take().await.is_ok());
     }
 
     #[tokio::test]

@@ -37,8 +37,20 @@ enum State {
     Failed(Option<Box<ConnectionError>>),
 }
 
+/// In a request's extensions: it waits for a stream although its instance takes no calls of others. A
+/// health check has to find out when that changes.
+#[derive(Clone, Copy)]
+pub(crate) struct Patient;
+
+/// Why a request is given back.
+enum NoSlot {
+    Down,
+    /// Other instances take calls.
+    Withdrawn,
+}
+
 struct Waiting {
-    turn: BoxFuture<'static, Result<Slot, Closed>>,
+    turn: BoxFuture<'static, Result<Slot, NoSlot>>,
     sender: Arc<Sender>,
     request: Option<http::Request<Body>>,
 }
@@ -58,14 +70,14 @@ impl ResponseFuture {
     /// Sends the request now, if there is room for it.
     pub(super) fn new(inner: Arc<Inner>, request: http::Request<Body>) -> Self {
         let state = match inner.link.sender() {
-            None => State::unsent(&inner, Some(request), None),
+            None => State::unsent(&inner, Some(request), NoSlot::Down),
             Some(sender) => match sender.slots.try_take() {
                 Ok(Some(slot)) => State::send(&inner, &sender, slot, request),
                 Ok(None) => {
-                    let turn = Box::pin(sender.slots.clone().take());
+                    let turn = turn(&inner, &sender, &request);
                     State::Waiting(Box::new(Waiting { turn, sender, request: Some(request) }))
                 }
-                Err(Closed) => State::unsent(&inner, Some(request), None),
+                Err(Closed) => State::unsent(&inner, Some(request), NoSlot::Down),
             },
         };
         Self { state, inner }
@@ -77,13 +89,38 @@ impl ResponseFuture {
     }
 }
 
+/// Waits for room, for as long as the instance takes calls.
+fn turn(
+    inner: &Inner,
+    sender: &Sender,
+    request: &http::Request<Body>,
+) -> BoxFuture<'static, Result<Slot, NoSlot>> {
+    let slot = sender.slots.clone().take();
+    if request.extensions().get::<Patient>().is_some() {
+        return Box::pin(async { slot.await.map_err(|Closed| NoSlot::Down) });
+    }
+    let readiness = inner.readiness.clone();
+    Box::pin(async move {
+        tokio::select! {
+            biased;
+            slot = slot => slot.map_err(|Closed| NoSlot::Down),
+            () = readiness.withdrawn() => Err(NoSlot::Withdrawn),
+        }
+    })
+}
+
 impl State {
-    fn unsent(
-        inner: &Inner,
-        request: Option<http::Request<Body>>,
-        error: Option<h2::Error>,
-    ) -> Self {
-        let error = ConnectionError::unsent(inner.instance.clone(), request, error);
+    fn unsent(inner: &Inner, request: Option<http::Request<Body>>, why: NoSlot) -> Self {
+        let instance = inner.instance.clone();
+        let error = match why {
+            NoSlot::Down => ConnectionError::unsent(instance, request, None),
+            NoSlot::Withdrawn => ConnectionError::withdrawn(instance, request),
+        };
+        Self::Failed(Some(Box::new(error)))
+    }
+
+    fn broken(inner: &Inner, request: Option<http::Request<Body>>, error: h2::Error) -> Self {
+        let error = ConnectionError::unsent(inner.instance.clone(), request, Some(error));
         Self::Failed(Some(Box::new(error)))
     }
 
@@ -92,7 +129,7 @@ impl State {
         // A handle that has sent nothing waits for nothing: it is ready, or the connection is over.
         let mut cx = Context::from_waker(Waker::noop());
         if let Poll::Ready(Err(error)) = requests.poll_ready(&mut cx) {
-            return Self::unsent(inner, Some(request), Some(error));
+            return Self::broken(inner, Some(request), error);
         }
         inner.complete(&mut request);
         strip_connection_headers(request.headers_mut());
@@ -110,9 +147,7 @@ impl State {
                 Self::Open(Some(Stream { response, upload, slot, extensions, opened }))
             }
             // It has ended since it was asked.
-            Err(error) if error.is_io() || error.is_go_away() => {
-                Self::unsent(inner, None, Some(error))
-            }
+            Err(error) if error.is_io() || error.is_go_away() => Self::broken(inner, None, error),
             Err(error) => {
                 let error = ConnectionError::failed(inner.instance.clone(), Lost::Http2(error));
                 Self::Failed(Some(Box::new(error)))
@@ -132,7 +167,7 @@ impl Future for ResponseFuture {
             let Some(request) = waiting.request.take() else { return Poll::Pending };
             *state = match turn {
                 Ok(slot) => State::send(inner, &waiting.sender.clone(), slot, request),
-                Err(Closed) => State::unsent(inner, Some(request), None),
+                Err(why) => State::unsent(inner, Some(request), why),
             };
         }
         let stream = match state {

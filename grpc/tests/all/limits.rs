@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_grpc::ConnectionConfig;
+use fleetward_balancers::RoundRobin;
+use fleetward_core::{Balanced, Endpointer, FixedInstancer, Instance, Publisher, WaitForReady};
+use fleetward_grpc::{Channel, Connection, ConnectionConfig, Connector};
 use futures::future;
 use h2::Reason;
 use http_body_util::BodyExt;
@@ -14,10 +16,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
+use crate::server::Server;
 use crate::streams::{answer, connected, request, serve};
 use crate::support::*;
 
@@ -62,10 +67,26 @@ async fn a_hundred_streams_are_opened_before_the_server_has_said_how_many() {
     assert_eq!(heads.load(Ordering::SeqCst), 100);
 }
 
+/// As long as it takes none, it is none of those that take calls; a call waits for it only if there is no other.
 #[tokio::test]
 async fn a_server_that_takes_no_streams_may_come_to_take_some() {
     let (address, heads, said) = silent(NONE).await;
-    let balanced = connected(address, ConnectionConfig::default()).await;
+    let list = FixedInstancer::new("greeter", [Instance::new(address).unwrap()]);
+    let endpointer =
+        Endpointer::<Connection>::new(list, Connector::new(ConnectionConfig::default()));
+    let balanced = Balanced::new(endpointer, RoundRobin::new());
+    let mut at_once = balanced.clone().wait_for_ready(WaitForReady::FailFast);
+    let none = timeout(LONG, async {
+        loop {
+            let failed = at_once.call(request(Body::empty())).await.unwrap_err().to_string();
+            if failed.contains("takes no calls") {
+                break;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    });
+    none.await.expect("nobody says why");
+    let balanced = balanced.wait_for_ready(WaitForReady::AtMost(LONG));
     let calls = future::join_all((0..5).map(|_| balanced.clone().call(request(Body::empty()))));
     let calls = tokio::spawn(calls);
     sleep(Duration::from_millis(50)).await;
@@ -76,6 +97,76 @@ async fn a_server_that_takes_no_streams_may_come_to_take_some() {
     sleep(Duration::from_millis(50)).await;
     assert_eq!(heads.load(Ordering::SeqCst), 2);
     calls.abort();
+}
+
+#[tokio::test]
+async fn who_waits_at_a_server_that_comes_to_take_no_streams_goes_elsewhere() {
+    let (address, heads, said) = silent(TWO).await;
+    let publisher = Publisher::new("greeter");
+    publisher.publish([Instance::new(address).unwrap()]);
+    let channel = Channel::builder(publisher.clone()).build();
+    ready(&channel, 1).await;
+    let open: Vec<_> = (0..2).map(|_| call(&channel)).collect();
+    until("two have left", || heads.load(Ordering::SeqCst) == 2).await;
+    let waits: Vec<_> = (0..3).map(|_| call(&channel)).collect();
+    tokio::task::yield_now().await;
+    let other = Server::start().await;
+    publisher.publish([Instance::new(address).unwrap(), other.instance()]);
+    ready(&channel, 2).await;
+    let to = said.borrow().clone().unwrap();
+    to.lock().await.write_all(NONE).await.unwrap();
+    for waits in waits {
+        assert_eq!(timeout(LONG, waits).await.unwrap().unwrap().unwrap(), other.id());
+    }
+    ready(&channel, 1).await;
+    assert_eq!(heads.load(Ordering::SeqCst), 2);
+    assert!(open.iter().all(|call| !call.is_finished()), "what is open goes on");
+    to.lock().await.write_all(TWO).await.unwrap();
+    ready(&channel, 2).await;
+}
+
+fn call(channel: &Channel) -> JoinHandle<Result<String, Status>> {
+    let channel = channel.clone();
+    tokio::spawn(async move { who(&channel).await })
+}
+
+/// Far sooner than the instance is drained: what is open there may take long.
+#[tokio::test]
+async fn who_waits_at_an_instance_that_leaves_goes_elsewhere() {
+    for draining in [false, true] {
+        let mut server = h2::server::Builder::new();
+        server.max_concurrent_streams(1);
+        let (came, mut seen) = watch::channel(0);
+        let (address, _server) = serve(server, move |_, respond| {
+            came.send_modify(|count| *count += 1);
+            async move {
+                let _respond = respond;
+                future::pending::<()>().await;
+            }
+        })
+        .await;
+        let other = Server::start().await;
+        let full = Instance::new(address).unwrap();
+        let publisher = Publisher::new("greeter");
+        publisher.publish([full.clone()]);
+        let config = ConnectionConfig::default().with_drain_timeout(10 * LONG);
+        let channel = Channel::builder(publisher.clone()).connection(config).build();
+        ready(&channel, 1).await;
+        let open = call(&channel);
+        timeout(LONG, seen.wait_for(|count| *count == 1)).await.unwrap().unwrap();
+        let waits: Vec<_> = (0..20).map(|_| call(&channel)).collect();
+        tokio::task::yield_now().await;
+        match draining {
+            true => publisher.publish([full.with_weight(0), other.instance()]),
+            false => publisher.publish([other.instance()]),
+        };
+        for waits in waits {
+            let answer = timeout(LONG, waits).await.expect("still waiting");
+            assert_eq!(answer.unwrap().unwrap(), other.id());
+        }
+        assert!(!open.is_finished(), "what is open goes on");
+        assert_eq!(*seen.borrow(), 1);
+    }
 }
 
 /// Answered, refused, failed, dropped while they wait or are open, or their responses are.
