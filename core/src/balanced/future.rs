@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures::future::BoxFuture;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::waiting::Waiting;
-use super::{Balanced, Choice, Shared, ToCall};
+use super::waiting::{Repeat, Waiting};
+use super::{Balanced, Choice, ToCall};
 use crate::attempt::{self, Current};
 use crate::{BoxError, InFlight, Observer};
 
@@ -21,7 +21,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, O, Req>,
-        shared: Arc<Shared<S, O>>,
+        balanced: Balanced<S, O>,
     }
 
     impl<S, O, Req> PinnedDrop for BalancedFuture<S, O, Req>
@@ -42,7 +42,13 @@ pin_project! {
     {
         // An option, to be moved out of and back.
         Waiting { waiting: Option<Waiting<S, O, Req>> },
-        Driving { service: S, request: Option<Req>, in_flight: Option<InFlight> },
+        Driving {
+            service: S,
+            request: Option<Req>,
+            in_flight: Option<InFlight>,
+            // Made when the service keeps the call waiting.
+            withdrawn: Option<BoxFuture<'static, ()>>,
+        },
         Calling {
             #[pin]
             response: S::Future,
@@ -56,7 +62,12 @@ pin_project! {
 
 impl<S: Service<Req>, O, Req> State<S, O, Req> {
     pub(super) fn driving((service, in_flight): ToCall<S>, request: Req) -> Self {
-        Self::Driving { service, request: Some(request), in_flight: Some(in_flight) }
+        Self::Driving {
+            service,
+            request: Some(request),
+            in_flight: Some(in_flight),
+            withdrawn: None,
+        }
     }
 
     /// Drops what is left of the call. The request, the endpoint's service and its response may hold
@@ -83,12 +94,23 @@ where
     Req: 'static,
 {
     pub(super) fn new(balanced: &Balanced<S, O>, choice: Choice<ToCall<S>>, request: Req) -> Self {
-        let state = match choice {
-            Choice::Picked(picked) => State::driving(picked, request),
-            Choice::Nothing => Waiting::for_endpoint(balanced.clone(), request).into_state(),
-            Choice::Tried => Waiting::for_change(balanced.clone(), request),
-        };
-        Self { state, shared: balanced.shared.clone() }
+        Self { state: begin(balanced, choice, request), balanced: balanced.clone() }
+    }
+}
+
+fn begin<S, O, Req>(
+    balanced: &Balanced<S, O>,
+    choice: Choice<ToCall<S>>,
+    request: Req,
+) -> State<S, O, Req>
+where
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    Req: 'static,
+{
+    match choice {
+        Choice::Picked(picked) => State::driving(picked, request),
+        Choice::Nothing => Waiting::for_endpoint(balanced.clone(), request).into_state(),
+        Choice::Tried => Waiting::for_change(balanced.clone(), request),
     }
 }
 
@@ -114,25 +136,53 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (mut state, observer) = (this.state, &this.shared.observer);
-        if let StateProj::Waiting { waiting } = state.as_mut().project() {
-            let Some(waiting) = waiting.take() else { return Poll::Pending };
-            match waiting.poll(cx) {
-                Ok(next @ State::Waiting { .. }) => {
-                    state.set(next);
-                    return Poll::Pending;
+        let (mut state, balanced) = (this.state, &*this.balanced);
+        for _ in 0..MOVES {
+            if let StateProj::Waiting { waiting } = state.as_mut().project() {
+                let Some(waiting) = waiting.take() else { return Poll::Pending };
+                match waiting.poll(cx) {
+                    Ok(next @ State::Waiting { .. }) => {
+                        state.set(next);
+                        return Poll::Pending;
+                    }
+                    Ok(next) => state.set(next),
+                    Err(error) => return Poll::Ready(Err(error)),
                 }
-                Ok(next) => state.set(next),
-                Err(error) => return Poll::Ready(Err(error)),
             }
+            // From here on it is the instance's part; once for all of it.
+            let mut hidden = attempt::current();
+            let polled = state.as_mut().poll_picked(cx, &balanced.shared.observer, &mut hidden);
+            if polled.is_ready() {
+                state.set(State::Over);
+                return polled;
+            }
+            let Some(request) = state.as_mut().poll_withdrawn(cx) else { return Poll::Pending };
+            drop(hidden);
+            state.as_mut().end();
+            let choice = balanced.choose_to_call(&request, Repeat::No);
+            state.set(begin(balanced, choice, request));
         }
-        // From here on it is the instance's part; once for all of it.
-        let mut hidden = attempt::current();
-        let polled = state.as_mut().poll_picked(cx, observer, &mut hidden);
-        if polled.is_ready() {
-            state.set(State::Over);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// How many endpoints a call leaves in one poll.
+const MOVES: usize = 4;
+
+impl<S: Service<Req>, O, Req> State<S, O, Req> {
+    /// Takes the request back from a service that is not ready for it, if its endpoint takes no more
+    /// calls: nothing was sent, and another endpoint may be ready.
+    fn poll_withdrawn(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Req> {
+        let StateProj::Driving { request, in_flight, withdrawn, .. } = self.project() else {
+            return None;
+        };
+        let in_flight = in_flight.as_ref()?;
+        let gone = withdrawn.get_or_insert_with(|| in_flight.withdrawn());
+        if gone.as_mut().poll(cx).is_pending() {
+            return None;
         }
-        polled
+        request.take()
     }
 }
 
@@ -148,7 +198,7 @@ where
         observer: &O,
         attempt: &mut Current,
     ) -> Poll<Result<S::Response, BoxError>> {
-        if let StateProj::Driving { service, request, in_flight } = self.as_mut().project() {
+        if let StateProj::Driving { service, request, in_flight, .. } = self.as_mut().project() {
             match service.poll_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => {

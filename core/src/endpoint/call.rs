@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::EndpointState;
@@ -71,6 +72,12 @@ impl InFlight {
             // It has said what it was to say. Its end, hours later perhaps, is no word of another one.
             self.probe = false;
         }
+    }
+
+    /// Completes when the endpoint has left the set of those that take calls.
+    pub(crate) fn withdrawn(&self) -> BoxFuture<'static, ()> {
+        let state = self.state.clone();
+        Box::pin(async move { state.withdrawn().await })
     }
 
     /// The call is over.

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fleetward_balancers::RoundRobin;
 use fleetward_core::{
-    Balanced, ConcurrencyLimit, Endpointer, Error, ErrorKind, Factory, Instance, Outcome,
+    Balanced, BoxError, ConcurrencyLimit, Endpointer, Error, ErrorKind, Factory, Instance, Outcome,
     OutlierDetection, Publisher, Readiness, Retry,
 };
 use tokio::time::timeout;
-use tower::{Layer, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 
 use crate::support::{Probe, Probed, instance, instances, settle, until_ready};
 
@@ -153,4 +154,80 @@ async fn an_endpoint_that_is_back_is_waited_for_again() {
     // Also when nobody publishes any more.
     drop(endpointer);
     timeout(SOON, said.withdrawn()).await.unwrap();
+}
+
+/// A probe whose service at one address is never ready.
+#[derive(Clone)]
+struct Unready {
+    inner: Probed,
+    at: Arc<str>,
+}
+
+impl Service<&'static str> for Unready {
+    type Response = String;
+    type Error = String;
+    type Future = <Probed as Service<&'static str>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        if &*self.at == A { Poll::Pending } else { self.inner.poll_ready(cx) }
+    }
+
+    fn call(&mut self, request: &'static str) -> Self::Future {
+        self.inner.call(request)
+    }
+}
+
+/// Makes them.
+#[derive(Clone)]
+struct Never(Told);
+
+#[async_trait]
+impl Factory<Unready> for Never {
+    async fn make(&self, instance: &Arc<Instance>, said: Readiness) -> Result<Unready, Error> {
+        let inner = self.0.make(instance, said).await?;
+        Ok(Unready { inner, at: instance.address().to_string().into() })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_service_that_is_not_ready_leaves_it_with_its_instance() {
+    for (cause, limited) in CAUSES.into_iter().flat_map(|cause| [(cause, false), (cause, true)]) {
+        let probe = Probe::default();
+        let list = Publisher::new("s");
+        list.publish(instances(&[A]));
+        let told = Told::new(&probe);
+        let builder = Endpointer::builder()
+            .outlier_detection(OutlierDetection::default().with_consecutive_failures(Some(1)));
+        let never = Never(told.clone());
+        if limited {
+            let limit = ConcurrencyLimit::new(9);
+            let endpointer = builder.build(list.clone(), limit.per_instance(never));
+            leaves(&list, &told, endpointer, cause).await;
+        } else {
+            leaves(&list, &told, builder.build(list.clone(), never), cause).await;
+        }
+        assert_eq!(probe.calls(A), 0, "{cause:?}");
+    }
+}
+
+async fn leaves<S>(list: &Publisher, told: &Told, endpointer: Endpointer<S>, cause: Cause)
+where
+    S: Service<&'static str, Response = String> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    until_ready(&endpointer, &[A]).await;
+    // In a limit it is an error that says that nothing was sent, which the retry sees.
+    let balanced = Balanced::new(endpointer.clone(), RoundRobin::starting_at(0));
+    let client = Retry::new(2, LATE).layer(balanced);
+    let waits: Vec<_> = (0..5).map(|_| tokio::spawn(client.clone().oneshot(""))).collect();
+    settle().await;
+    list.publish(instances(&[A, B]));
+    until_ready(&endpointer, &[A, B]).await;
+    cause.strike(list, &told.readiness(A), &endpointer);
+    for waits in waits {
+        let answer = timeout(SOON, waits).await;
+        let answer = answer.unwrap_or_else(|_| panic!("{cause:?}: still waiting"));
+        assert_eq!(answer.unwrap().unwrap(), B, "{cause:?}");
+    }
 }
