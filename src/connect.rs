@@ -20,7 +20,8 @@ use crate::views::Views;
 /// |---|---|
 /// | `memory:`, `memory:greeter`, `memory://name/greeter` | the embedded one, shared by the whole process (by name) |
 /// | `static:10.0.0.1:80,10.0.0.2:80` | a fixed list, the same for every service |
-/// | `consul://host:8500[,host:8500…]/greeter?…` | Consul; `consuls:` with TLS (feature `consul`) |
+/// | `consul://[user:password@]host[:8500][,host…][/base…]/greeter?…` | Consul; `consuls:` with TLS (feature `consul`) |
+/// | `consul:greeter` | the agent that `CONSUL_HTTP_ADDR` names, with what else Consul's own variables say, or the one on this machine |
 /// | `etcd://[user:password@]host:2379[,host:2379…][/prefix…]/greeter?…` | etcd v3; `etcds:` with TLS (feature `etcd`) |
 ///
 /// The last segment of the path names a service: then [`discover`] and [`register`] need nothing

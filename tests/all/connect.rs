@@ -130,9 +130,9 @@ async fn etcds_mistakes_are_named_at_connect() {
 #[tokio::test]
 async fn consuls_mistakes_are_named_at_connect() {
     for (url, expected) in [
-        ("consul:///greeter", "host"),
         ("consul://127.0.0.1:8500/greeter?tags=a", "tag,"),
-        ("consul://127.0.0.1:8500/prefix/greeter", "no prefix"),
+        ("consul://127.0.0.1:8500/pre%20fix/greeter", "a character that a path may not have"),
+        ("consul://token@127.0.0.1:8500/greeter", "password"),
         ("consul://127.0.0.1:8500/greeter?token_file=/nowhere/token", "/nowhere/token"),
         ("consuls://127.0.0.1:8501/greeter?ca=/nowhere/ca.pem", "/nowhere/ca.pem"),
         ("consul://192.0.2.1:8500/greeter?token=x", "dangerous_plaintext_credentials"),

@@ -2,33 +2,46 @@
 //!
 //! It uses the first agent that works, and moves to the next one when an agent fails; every
 //! request has a deadline, and an answer a limit. Dropping a call closes its connection.
+//!
+//! An agent allows a client's address so many connections. Lists and watches share a bounded number
+//! of them ([`lane`]), which shrinks while the agent turns connections away ([`room`]); registration
+//! has connections of its own.
 
+mod agent;
 mod answer;
+mod call;
 mod connector;
+mod cuts;
 mod failure;
+mod lane;
+mod probe;
+mod room;
 mod silence;
+mod wire;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::Error;
+use fleetward_core::{Error, Rotation};
 use form_urlencoded::Serializer;
-use http::{HeaderName, Method, Request};
+use http::{Request, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-pub(crate) use self::answer::Answer;
+use self::agent::Agent;
+pub(crate) use self::answer::{Answer, Shape};
+pub(crate) use self::call::{Call, Cut, Held};
 use self::connector::Connector;
-use self::failure::{Blame, Failure};
-use self::silence::Pulse;
-use crate::config::ConsulConfig;
+use self::failure::Blame;
+pub(crate) use self::failure::Failure;
+use self::lane::{Errand, Lane, Place};
+use self::wire::{Owner, Wire};
+use crate::config::{AgentUrl, ConsulConfig};
+use crate::pace::Paces;
 
-type Http = hyper_util::client::legacy::Client<Connector, Full<Bytes>>;
-
-/// A pool of connections to the agents. Clones share it.
+/// The agents, and the connections to them. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Client {
     shared: Arc<Shared>,
@@ -36,153 +49,97 @@ pub(crate) struct Client {
 
 struct Shared {
     config: Arc<ConsulConfig>,
-    http: Http,
-    agents: Vec<Agent>,
-    current: Mutex<usize>,
+    connector: Connector,
+    peers: Vec<Peer>,
+    rotation: Rotation,
+    paces: Paces,
 }
 
-struct Agent {
-    url: String,
-    pulse: Pulse,
-}
-
-/// One request, but for the agent that it goes to.
-pub(crate) struct Call {
-    method: Method,
-    path: String,
-    body: Bytes,
-    /// How long Consul may hold the answer back.
-    wait: Duration,
-}
-
-impl Call {
-    pub(crate) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: Bytes::new(), wait: Duration::ZERO }
-    }
-
-    pub(crate) fn put(path: String, body: Vec<u8>) -> Self {
-        Self { method: Method::PUT, path, body: body.into(), wait: Duration::ZERO }
-    }
-
-    /// Consul adds up to a sixteenth of its own.
-    pub(crate) fn held_back(mut self, wait: Duration) -> Self {
-        self.wait = wait + wait / 16;
-        self
-    }
+struct Peer {
+    url: AgentUrl,
+    agent: Arc<Agent>,
 }
 
 impl Client {
     /// Reads the TLS and token files, to find mistakes in them; dials nothing.
     pub(crate) async fn new(config: Arc<ConsulConfig>) -> Result<Self, Error> {
         let connector = Connector::new(config.clone()).await?;
-        config.token().header().await?;
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(8)
-            .build(connector);
-        let agents = config.urls()?.into_iter().map(|url| Agent { url, pulse: Pulse::default() });
-        let (agents, current) = (agents.collect(), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { config, http, agents, current }) })
+        config.credentials().headers().await?;
+        let urls = config.urls()?;
+        let rotation = Rotation::new("agent", urls.iter().map(ToString::to_string), 0);
+        let peer = |url: AgentUrl| Peer { agent: Agent::of(&url.key()), url };
+        let peers = urls.into_iter().map(peer).collect();
+        let paces = Paces::default();
+        Ok(Self { shared: Arc::new(Shared { config, connector, peers, rotation, paces }) })
     }
 
-    pub(crate) fn agents(&self) -> Vec<&str> {
-        self.shared.agents.iter().map(|agent| agent.url.as_str()).collect()
+    pub(crate) fn agents(&self) -> &[String] {
+        self.shared.rotation.servers()
     }
 
     /// The agent that works, as far as is known.
     pub(crate) fn current(&self) -> usize {
-        *self.lock()
+        self.shared.rotation.current()
     }
 
-    /// Sends to the current agent; after a failure the next call goes to the next one.
-    pub(crate) async fn send(&self, call: Call) -> Result<Answer, Error> {
-        self.send_to(self.current(), call).await
+    /// Sends to the current agent, and if that fails to the others, within `limit`.
+    pub(crate) async fn send(&self, call: &Call, limit: Duration) -> Result<Answer, Error> {
+        self.anywhere(limit, |at| async move { self.attempt(at, call).await }).await
     }
 
-    /// Sends to this agent, and to no other.
-    pub(crate) async fn send_to(&self, at: usize, call: Call) -> Result<Answer, Error> {
-        let agent = &self.shared.agents[at];
-        let silence = self.shared.config.silence();
-        let held_back = !call.wait.is_zero();
-        let exchange = self.exchange(agent, call);
-        let outcome = if held_back {
-            // A query that is held back is as silent as an agent that hangs.
-            tokio::select! {
-                outcome = exchange => outcome,
-                failure = agent.pulse.lost(silence, || self.knock(agent)) => Err(failure),
-            }
-        } else {
-            exchange.await
-        };
-        outcome.map_err(|failure| {
-            if failure.blame == Blame::Agent {
-                self.give_up(at);
-            }
-            failure.error.with_context("agent", &agent.url)
-        })
-    }
-
-    async fn exchange(&self, agent: &Agent, call: Call) -> Result<Answer, Failure> {
-        let limit = call.wait + self.shared.config.request_timeout();
-        let exchanged = timeout(limit, async {
-            let mut request = Request::new(Full::new(call.body));
-            *request.method_mut() = call.method;
-            *request.uri_mut() = format!("{}{}", agent.url, call.path).parse().map_err(|_| {
-                Failure::ours(Error::invalid_input("the request makes no valid URL"))
-            })?;
-            if let Some(token) = self.shared.config.token().header().await.map_err(Failure::ours)? {
-                request.headers_mut().insert(TOKEN, token);
-            }
-            self.answer(agent, request).await
-        });
-        exchanged.await.unwrap_or_else(|_| Err(Failure::timeout()))
-    }
-
-    async fn answer(
+    /// Runs `attempt` for the current agent, and if that fails for the others, within `limit`.
+    pub(crate) async fn anywhere<T, F>(
         &self,
-        agent: &Agent,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Answer, Failure> {
-        let response = self.shared.http.request(request).await.map_err(Failure::from)?;
-        agent.pulse.heard();
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|why| {
-            if why.is::<LengthLimitError>() { Failure::too_long() } else { Failure::cut_off(why) }
-        })?;
-        agent.pulse.heard();
-        let body = body.to_bytes();
-        if head.status.is_success() {
-            return Ok(Answer::new(&head, body));
-        }
-        Err(Failure::refused(head.status, &body))
+        limit: Duration,
+        attempt: impl Fn(usize) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let attempt = &attempt;
+        let one = |at| async move { attempt(at).await.map_err(Into::into) };
+        self.shared.rotation.call(limit, one).await
     }
 
-    /// Asks for next to nothing: any answer is a sign of life. It needs no permission, and the
-    /// agent answers by itself.
-    async fn knock(&self, agent: &Agent) -> Result<(), Failure> {
-        let mut request = Request::new(Full::default());
-        *request.uri_mut() = format!("{}/", agent.url)
-            .parse()
-            .map_err(|_| Failure::ours(Error::invalid_input("the agent makes no valid URL")))?;
-        let answered = timeout(KNOCK, self.shared.http.request(request)).await;
-        match answered {
-            Ok(answered) => answered.map(drop).map_err(Failure::from),
-            Err(_) => Err(Failure::silent()),
-        }
-    }
-
-    /// Whether an agent other than `at` answers; then it is the current one.
-    pub(crate) async fn another_works(&self, at: usize) -> bool {
-        let others = (1..self.shared.agents.len()).map(|n| (at + n) % self.shared.agents.len());
-        for other in others {
-            if self.knock(&self.shared.agents[other]).await.is_ok() {
-                *self.lock() = other;
-                return true;
+    /// Sends to this agent, and to no other. One that turns connections away is asked again until
+    /// the deadline: it may have room in a moment.
+    pub(crate) async fn send_to(&self, at: usize, call: &Call) -> Result<Answer, Error> {
+        let limit = self.shared.config.request_timeout();
+        let end = Instant::now() + limit;
+        loop {
+            let attempt = timeout_at(end, self.attempt(at, call)).await;
+            let failure = match attempt.unwrap_or_else(|_| Err(Failure::timeout())) {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            if failure.is_crowded() && end.saturating_duration_since(Instant::now()) > CROWDED {
+                sleep(CROWDED.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+                continue;
             }
+            return Err(self.failed(at, failure));
         }
-        false
+    }
+
+    /// Asks the current agent for an answer that it may hold back.
+    pub(crate) async fn hold(&self, call: &Call) -> Result<Held, Error> {
+        let at = self.current();
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let failure = match self.held_back(at, call).await {
+                Ok(held) => return Ok(held),
+                Err(failure) => failure,
+            };
+            if failure.is_crowded() && Instant::now() < end {
+                sleep(CROWDED.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+                continue;
+            }
+            return Err(self.failed(at, failure));
+        }
+    }
+
+    /// After this the agent answered as ever: so it was not the agent that ended the query.
+    pub(crate) fn learn(&self, cut: &Cut) {
+        self.shared.peers[cut.agent].agent.cuts.cut(cut.begun, cut.ended);
     }
 
     /// A path with the options that every request has.
@@ -195,18 +152,183 @@ impl Client {
         format!("/v1/{segments}{mark}{query}")
     }
 
-    /// Moves on from an agent, unless somebody has seen to that already.
-    fn give_up(&self, at: usize) {
-        let mut current = self.lock();
-        if *current == at {
-            *current = (at + 1) % self.shared.agents.len();
+    fn failed(&self, at: usize, failure: Failure) -> Error {
+        if failure.blame == Blame::Agent {
+            self.shared.rotation.leave(at);
+        }
+        failure.error.with_context("agent", &self.shared.peers[at].url)
+    }
+
+    /// One attempt at one agent, for an answer that is expected at once.
+    pub(crate) async fn attempt(&self, at: usize, call: &Call) -> Result<Answer, Failure> {
+        if let Some(service) = &call.service {
+            self.shared.paces.take(service).await;
+        }
+        let peer = &self.shared.peers[at];
+        let lane = call.lane(&peer.agent);
+        let place = lane.enter(Errand::Short).await;
+        let limit = self.shared.config.request_timeout();
+        let exchange = timeout(limit, self.exchange(peer, lane, place, call, &call.path));
+        let outcome = exchange.await.unwrap_or_else(|_| Err(Failure::timeout()));
+        self.judged(peer, outcome).await
+    }
+
+    async fn held_back(&self, at: usize, call: &Call) -> Result<Held, Failure> {
+        if let Some(service) = &call.service {
+            self.shared.paces.take(service).await;
+        }
+        let (peer, config) = (&self.shared.peers[at], &self.shared.config);
+        let lane = &peer.agent.queries;
+        let place = lane.enter(Errand::Long).await;
+        let wait = peer.agent.cuts.bound(place.turn(config.wait()));
+        let path = format!("{}&wait={}ms", call.path, wait.as_millis());
+        let begun = Instant::now();
+        // Consul adds up to a sixteenth of its own.
+        let longest = wait + wait / 16;
+        let limit = longest + config.request_timeout();
+        let (mut place, wire) = self.connected(peer, lane, place).await?;
+        let fresh = wire.fresh;
+        place.asks(longest);
+        let outcome = tokio::select! {
+            outcome = timeout(limit, self.round(peer, wire, call, &path)) => outcome,
+            // A query that is held back is as silent as an agent that hangs.
+            failure = peer.agent.pulse.lost(config.silence(), || self.knock(peer)) => Ok(Err(failure)),
+            never = self.survey(peer) => match never {},
+        };
+        match outcome.unwrap_or_else(|_| Err(Failure::timeout())) {
+            Ok((answer, wire)) => {
+                leave(place, wire);
+                Ok(Held::Answer(answer))
+            }
+            Err(failure) if failure.is_cut() && !(fresh && begun.elapsed() < AT_ONCE) => {
+                place.ended();
+                Ok(Held::Cut(Cut { agent: at, begun, ended: Instant::now() }))
+            }
+            Err(failure) => {
+                if failure.is_sign_of_life() {
+                    place.ended();
+                }
+                drop(place);
+                self.judged(peer, Err(failure)).await
+            }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
-        // Nothing in here panics half way.
-        self.shared.current.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes a failure for what it tells of the agent.
+    async fn judged<T>(&self, peer: &Peer, outcome: Result<T, Failure>) -> Result<T, Failure> {
+        let Err(mut failure) = outcome else { return outcome };
+        if failure.is_crowded() {
+            peer.agent.queries.crowded();
+        }
+        if failure.is_stranger()
+            && let Some(known) = self.identified(peer).await
+        {
+            failure.error = failure.error.with_context("found", known);
+        }
+        Err(failure)
     }
+
+    /// Over an idle connection or a new one; again where the idle one turns out to be closed.
+    async fn exchange(
+        &self,
+        peer: &Peer,
+        lane: &Arc<Lane<Wire>>,
+        mut place: Place<Wire>,
+        call: &Call,
+        path: &str,
+    ) -> Result<Answer, Failure> {
+        loop {
+            let (same, wire) = self.connected(peer, lane, place).await?;
+            place = same;
+            let fresh = wire.fresh;
+            match self.round(peer, wire, call, path).await {
+                Ok((answer, wire)) => {
+                    leave(place, wire);
+                    return Ok(answer);
+                }
+                Err(failure) if failure.is_hang_up() && !fresh => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    async fn connected(
+        &self,
+        peer: &Peer,
+        lane: &Arc<Lane<Wire>>,
+        place: Place<Wire>,
+    ) -> Result<(Place<Wire>, Wire), Failure> {
+        let owner = Owner::current(self.shared.config.tls());
+        if let Some(wire) = place.take(|idle| idle.serves(&owner)) {
+            wire.set_idle(false);
+            return Ok((place, wire));
+        }
+        let stays = Arc::ptr_eq(lane, &peer.agent.kept);
+        let wire = Wire::open(&self.shared.connector, &peer.url, owner, stays).await;
+        Ok((place, wire.inspect_err(|failure| self.heard(peer, failure))?))
+    }
+
+    /// One request and its whole answer, after which the connection can be used again.
+    async fn round(
+        &self,
+        peer: &Peer,
+        mut wire: Wire,
+        call: &Call,
+        path: &str,
+    ) -> Result<(Answer, Wire), Failure> {
+        let request = self.request(&peer.url, call, path).await?;
+        let response = wire.ask(request).await.inspect_err(|failure| self.heard(peer, failure))?;
+        peer.agent.pulse.heard();
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|why| {
+            if why.is::<LengthLimitError>() { Failure::too_long() } else { Failure::cut_off(why) }
+        })?;
+        peer.agent.pulse.heard();
+        let body = body.to_bytes();
+        let (shape, status) = (call.shape, head.status);
+        let fits = match status.is_success() {
+            true => shape.fits(&head, &body),
+            false => shape.fits_refusal(&head, &body),
+        };
+        if !fits {
+            let kind = answer::header(&head, "content-type").unwrap_or("of no known type");
+            return Err(Failure::stranger(status, kind, &body));
+        }
+        if status.is_success() || shape == Shape::JsonAlways && shape.fits(&head, &body) {
+            return Ok((Answer::new(&head, body), wire));
+        }
+        Err(Failure::refused(status, &body, &self.shared.config.credentials().shown()))
+    }
+
+    async fn request(
+        &self,
+        agent: &AgentUrl,
+        call: &Call,
+        path: &str,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
+        let mut request = Request::new(Full::new(call.body.clone()));
+        *request.method_mut() = call.method.clone();
+        let path = format!("{}{path}", agent.base());
+        *request.uri_mut() = path.parse().map_err(|_| wire::unroutable())?;
+        let host = agent.authority().parse().map_err(|_| wire::unroutable())?;
+        request.headers_mut().insert(header::HOST, host);
+        if call.shape != Shape::Anything {
+            let credentials = self.shared.config.credentials().headers().await;
+            request.headers_mut().extend(credentials.map_err(Failure::ours)?);
+        }
+        Ok(request)
+    }
+
+    fn heard(&self, peer: &Peer, failure: &Failure) {
+        if failure.is_sign_of_life() {
+            peer.agent.pulse.heard();
+        }
+    }
+}
+
+fn leave(place: Place<Wire>, wire: Wire) {
+    wire.set_idle(true);
+    place.leave(wire);
 }
 
 impl fmt::Debug for Client {
@@ -215,10 +337,11 @@ impl fmt::Debug for Client {
     }
 }
 
-const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
 /// The longest body that is read.
 const MAX_BODY: usize = 64 * 1024 * 1024;
-/// How long a connection is kept for the next call.
-const IDLE: Duration = Duration::from_secs(60);
-/// How long an agent may take to say that it is alive.
-const KNOCK: Duration = Duration::from_secs(2);
+/// The longest pause after a connection was turned away.
+const CROWDED: Duration = Duration::from_millis(300);
+/// How long a watch is turned away before it is an error.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// An agent turns a connection away as soon as it is there.
+const AT_ONCE: Duration = Duration::from_millis(500);

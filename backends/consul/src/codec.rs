@@ -5,10 +5,12 @@ mod address;
 mod health;
 mod key;
 mod read;
+mod standing;
 mod write;
 
-pub(crate) use self::read::{Registered, entries};
-pub(crate) use self::write::{Registration, millis, service_id};
+pub(crate) use self::read::entries;
+pub(crate) use self::standing::{Checks, Found};
+pub(crate) use self::write::{Registration, service_id};
 
 /// Keys of `Meta` that only this crate reads; none of them reaches an instance's metadata.
 mod meta {

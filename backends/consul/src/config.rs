@@ -1,23 +1,28 @@
 //! What a registry is made from, checked before anything is dialled.
 
+mod agent;
 mod check;
 mod checks;
+mod credentials;
+mod environment;
 mod from_url;
 mod query;
 mod tls;
-mod token;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleetward_core::{Address, Error, Secret, redact};
+use fleetward_core::{Error, Secret, redact};
 
+pub(crate) use agent::AgentUrl;
 pub use check::ConsulCheck;
+pub(crate) use credentials::Credentials;
+use credentials::{Kept, User};
+use environment::Environment;
 pub use query::Consistency;
 pub(crate) use query::Query;
 pub(crate) use tls::{Pem, TlsConfig};
-pub(crate) use token::Token;
 
 /// How to reach Consul, what to ask it for, and how to be registered in it.
 ///
@@ -35,7 +40,8 @@ pub(crate) use token::Token;
 #[non_exhaustive]
 pub struct ConsulConfig {
     agents: Vec<String>,
-    token: Token,
+    base: String,
+    credentials: Credentials,
     tls: TlsConfig,
     dangerous_plaintext_credentials: bool,
     query: Query,
@@ -49,13 +55,15 @@ pub struct ConsulConfig {
 }
 
 impl ConsulConfig {
-    /// The defaults, with these agents: `host:port`, or `http://host:port`, or
-    /// `https://host:port`, which switches TLS on. The first one that works is used, so the local
-    /// agent stands first; all belong to one datacenter.
+    /// The defaults, with these agents: `host`, `host:port`, `http://host:port/base`,
+    /// `https://host:port/base`, which switches TLS on, or `unix:///path/of/a/socket`. Without a
+    /// scheme the port is 8500, or 8501 with TLS; with one it is the scheme's. The first agent that
+    /// works is used, so the local one stands first; all belong to one datacenter.
     pub fn new<A: Into<String>>(agents: impl IntoIterator<Item = A>) -> Self {
         Self {
             agents: agents.into_iter().map(Into::into).collect(),
-            token: Token::default(),
+            base: String::new(),
+            credentials: Credentials::default(),
             tls: TlsConfig::default(),
             dangerous_plaintext_credentials: false,
             query: Query::default(),
@@ -72,7 +80,7 @@ impl ConsulConfig {
     /// Shows this ACL token, in a header.
     #[must_use]
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
-        self.token = Token::Text(Secret::new(token));
+        self.credentials.token = Some(Kept::Text(Secret::new(token)));
         self
     }
 
@@ -80,7 +88,30 @@ impl ConsulConfig {
     /// used without a restart.
     #[must_use]
     pub fn with_token_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.token = Token::File(path.into());
+        self.credentials.token = Some(Kept::File(path.into()));
+        self
+    }
+
+    /// Shows this name and password (HTTP's basic authentication), as a proxy in front of Consul
+    /// may ask for.
+    #[must_use]
+    pub fn with_user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        let password = Kept::Text(Secret::new(password));
+        self.credentials.user = Some(User { name: name.into(), password });
+        self
+    }
+
+    /// The same, with the password in this file, which is read for each request.
+    #[must_use]
+    pub fn with_user_and_file(mut self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.credentials.user = Some(User { name: name.into(), password: Kept::File(path.into()) });
+        self
+    }
+
+    /// Puts this path in front of every request's, as where a proxy serves Consul under one.
+    #[must_use]
+    pub fn with_base_path(mut self, path: impl Into<String>) -> Self {
+        self.base = path.into();
         self
     }
 
@@ -253,18 +284,27 @@ impl ConsulConfig {
         self
     }
 
+    /// With the token of the environment, where no other was given.
     pub(crate) fn with_environment(mut self) -> Self {
-        self.token = self.token.or_environment();
+        let process = Environment(&environment::process);
+        self.credentials = self.credentials.with_token_of(&process);
         self
     }
 
-    /// The agents as URLs.
-    pub(crate) fn urls(&self) -> Result<Vec<String>, Error> {
-        let scheme = if self.is_tls() { "https" } else { "http" };
-        let urls = self.agents.iter().map(|agent| {
-            parse_agent(agent).map(|(_, address)| format!("{scheme}://{}", address.authority()))
-        });
-        urls.collect()
+    /// The agents.
+    pub(crate) fn urls(&self) -> Result<Vec<AgentUrl>, Error> {
+        let tls = self.is_tls();
+        let parse = |(place, agent): (usize, &String)| {
+            let url = AgentUrl::parse(agent, tls).and_then(|url| url.with_base(&self.base));
+            url.map_err(|error| error.with_context("no.", place + 1))
+        };
+        self.agents.iter().enumerate().map(parse).collect()
+    }
+
+    /// What `Debug` shows of an agent: a user and a password may stand in one that is wrong.
+    fn shown(&self, agent: &str) -> String {
+        AgentUrl::parse(agent, self.is_tls())
+            .map_or_else(|_| redact::length(agent), |url| url.to_string())
     }
 
     pub(crate) fn is_tls(&self) -> bool {
@@ -276,8 +316,8 @@ impl ConsulConfig {
         &self.tls
     }
 
-    pub(crate) fn token(&self) -> &Token {
-        &self.token
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     pub(crate) fn query(&self) -> &Query {
@@ -316,8 +356,8 @@ impl ConsulConfig {
 impl fmt::Debug for ConsulConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsulConfig")
-            .field("agents", &self.agents.iter().map(|agent| shown(agent)).collect::<Vec<_>>())
-            .field("token", &self.token)
+            .field("agents", &self.agents.iter().map(|agent| self.shown(agent)).collect::<Vec<_>>())
+            .field("credentials", &self.credentials)
             .field("tls", &self.is_tls())
             .field("query", &self.query)
             .field("wait", &self.wait)
@@ -329,25 +369,3 @@ impl fmt::Debug for ConsulConfig {
 
 /// Consul's own; it raises what is shorter.
 const MIN_DEREGISTER_AFTER: Duration = Duration::from_secs(60);
-
-/// Whether the agent asks for TLS, and its address.
-fn parse_agent(agent: &str) -> Result<(bool, Address), Error> {
-    let address: Address = agent.parse().map_err(|error: Error| {
-        Error::invalid_input(format!("not a Consul agent: {}", error.message()))
-            .with_context("agent", redact::address(agent))
-    })?;
-    match address.scheme() {
-        None | Some("http") => Ok((false, address)),
-        Some("https") => Ok((true, address)),
-        Some(_) => Err(Error::invalid_input("a Consul agent is host:port, http:// or https://")
-            .with_context("agent", address.authority())),
-    }
-}
-
-/// What `Debug` shows of an agent: a user and a password may stand in one that is wrong.
-fn shown(agent: &str) -> String {
-    match parse_agent(agent) {
-        Ok((_, address)) => address.to_string(),
-        Err(_) => redact::length(agent),
-    }
-}

@@ -14,7 +14,6 @@ use fleetward_core::Error;
 
 use crate::client::Client;
 pub use crate::config::{Consistency, ConsulCheck, ConsulConfig};
-use crate::pace::Paces;
 pub use crate::registry::ConsulLease;
 use crate::registry::Leftovers;
 pub use crate::source::ConsulCursor;
@@ -24,7 +23,6 @@ pub use crate::source::ConsulCursor;
 pub struct ConsulRegistry {
     client: Client,
     config: Arc<ConsulConfig>,
-    paces: Arc<Paces>,
     leftovers: Arc<Leftovers>,
 }
 
@@ -46,8 +44,7 @@ impl ConsulRegistry {
         }
         let config = Arc::new(config);
         let client = Client::new(config.clone()).await?;
-        let (paces, leftovers) = (Arc::default(), Arc::default());
-        Ok(Self { client, config, paces, leftovers })
+        Ok(Self { client, config, leftovers: Arc::default() })
     }
 }
 

@@ -1,18 +1,20 @@
 //! Registration: a service at an agent, with one check.
 
 mod leftovers;
+mod write;
 
 use std::time::Duration;
 
 use fleetward_core::{Error, ErrorKind, Instance, KeptAlive, Leased, Registry, ServiceName};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::ConsulRegistry;
 use crate::client::Call;
-use crate::codec::{self, Registered, Registration};
+use crate::codec::{self, Found};
 use crate::config::ConsulCheck;
 use leftovers::Leftover;
 pub(crate) use leftovers::Leftovers;
+use write::Registration;
 
 /// A registration at one agent.
 #[derive(Clone, Debug)]
@@ -22,12 +24,35 @@ pub struct ConsulLease {
     agent: usize,
     ttl: Duration,
     service: ServiceName,
+    /// Whose registration stands in place of this one and does not say that it is well, since when.
+    dead: Option<(String, Instant)>,
 }
 
 impl ConsulLease {
     /// The service's id at the agent (`ID`, not its name).
     pub fn service_id(&self) -> &str {
         &self.id
+    }
+
+    /// Somebody else has registered the id anew. While that one lives this one stands back; one that
+    /// has not said for a whole time to live that it is well does not live.
+    fn superseded(&mut self, found: &Found) -> KeptAlive {
+        let now = Instant::now();
+        let who = found.lease().unwrap_or_default();
+        self.dead = match self.dead.take() {
+            _ if !found.is_dead() => None,
+            Some((known, since)) if known == who => Some((known, since)),
+            _ => Some((who.to_owned(), now)),
+        };
+        let error = |why: &'static str| self.named(Error::new(ErrorKind::Conflict, why));
+        match &self.dead {
+            Some((_, since)) if now >= *since + self.ttl => KeptAlive::Lost {
+                reason: error("the id was registered anew by somebody else, who is gone"),
+            },
+            _ => KeptAlive::Superseded {
+                reason: error("the id was registered anew, by somebody else"),
+            },
+        }
     }
 
     fn named(&self, error: Error) -> Error {
@@ -55,52 +80,21 @@ impl Registry for ConsulRegistry {
     ) -> Result<Leased<ConsulLease>, Error> {
         let failed =
             |error: Error| error.with_operation("register").with_context("service", service);
-        let nonce = format!("{:016x}", fastrand::u64(..));
-        let body = Registration::new(&self.config, service, instance, &nonce, ttl)
-            .and_then(|body| {
-                serde_json::to_vec(&body).map_err(|why| Error::invalid_input(why.to_string()))
-            })
-            .map_err(failed)?;
-        let (id, agent) = (codec::service_id(service, instance), self.client.current());
-        let path =
-            self.client.path("agent/service/register", &[("replace-existing-checks", "true")]);
-        // Before it is sent: where no answer comes, the agent may have it.
-        self.leftovers.moved_to(&id, agent, &nonce);
-        self.leftovers.doubt(&id, &nonce);
-        let sent = self.client.send_to(agent, Call::put(path, body)).await;
-        sent.map_err(|error| failed(error).with_context("id", &id))?;
-        self.leftovers.trust(&id, &nonce);
-        let lease = ConsulLease { id, nonce, agent, ttl, service: service.clone() };
+        let body = Registration::new(&self.config, service, instance, ttl).map_err(failed)?;
+        let nonce = body.nonce().to_owned();
+        let id = codec::service_id(service, instance);
+        // Less than a keeper gives it, so that the last agent has its share too.
+        let limit = part(ttl).mul_f64(0.9).min(self.config.request_timeout());
+        let registered = self.client.anywhere(limit, |agent| self.write(agent, &id, &body)).await;
+        let agent = registered.map_err(|error| failed(error).with_context("id", &id))?;
+        let service = service.clone();
+        let lease = ConsulLease { id, nonce, agent, ttl, service, dead: None };
         Ok(Leased { lease, ttl })
     }
 
     async fn keep_alive(&self, lease: &mut ConsulLease) -> Result<KeptAlive, Error> {
-        let failed = |error: Error| lease.named(error).with_operation("keep alive");
-        if self.client.agents().len() == 1 {
-            return self.renew(lease).await.map_err(failed);
-        }
-        // A renewal has a third of the time to live, at most 5 s; what an agent that hangs takes
-        // of it must leave enough to find another one.
-        let part = (lease.ttl / 3).clamp(MIN_RENEWAL, MAX_RENEWAL) * 2 / 5;
-        let renewed = timeout(part, self.renew(lease))
-            .await
-            .unwrap_or_else(|_| Err(Error::timeout("the Consul agent did not answer in time")));
-        let kept = match renewed {
-            Ok(kept) => kept,
-            Err(error) => {
-                let away = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
-                let other = timeout(part, self.client.another_works(lease.agent));
-                if !away || !other.await.unwrap_or(false) {
-                    return Err(failed(error));
-                }
-                // What may be left at this agent is removed when it is back.
-                return Ok(KeptAlive::Lost { reason: failed(error) });
-            }
-        };
-        if matches!(kept, KeptAlive::Alive { .. }) {
-            self.clear_up(&lease.id).await;
-        }
-        Ok(kept)
+        let kept = self.keep(lease).await;
+        kept.map_err(|error| lease.named(error).with_operation("keep alive"))
     }
 
     async fn deregister(&self, lease: ConsulLease) -> Result<(), Error> {
@@ -112,27 +106,53 @@ impl Registry for ConsulRegistry {
 }
 
 impl ConsulRegistry {
-    async fn renew(&self, lease: &ConsulLease) -> Result<KeptAlive, Error> {
+    /// Renews; where the agent fails and another one works, the registration is to move.
+    async fn keep(&self, lease: &mut ConsulLease) -> Result<KeptAlive, Error> {
+        if self.client.agents().len() == 1 {
+            return self.renew(lease).await;
+        }
+        // What an agent that hangs takes of the time must leave enough to find another one.
+        let part = part(lease.ttl) * 2 / 5;
+        let renewed = timeout(part, self.renew(lease))
+            .await
+            .unwrap_or_else(|_| Err(Error::timeout("the Consul agent did not answer in time")));
+        let kept = match renewed {
+            Ok(kept) => kept,
+            Err(error) => {
+                use ErrorKind::{InvalidData, Timeout, Unavailable};
+                let away = matches!(error.kind(), Unavailable | Timeout | InvalidData);
+                let other = timeout(part, self.another_works(lease));
+                if !away || !other.await.unwrap_or(false) {
+                    return Err(error);
+                }
+                // What may be left at this agent is removed when it is back.
+                return Ok(KeptAlive::Lost { reason: lease.named(error) });
+            }
+        };
+        if matches!(kept, KeptAlive::Alive { .. }) {
+            self.clear_up(&lease.id).await;
+        }
+        Ok(kept)
+    }
+
+    async fn renew(&self, lease: &mut ConsulLease) -> Result<KeptAlive, Error> {
+        // Looked at first: a heartbeat must not keep a successor alive that is dead.
+        let (standing, found) = self.standing(lease.agent, &lease.id, &lease.nonce).await?;
         let lost = |why: &'static str| KeptAlive::Lost {
             reason: lease.named(Error::new(ErrorKind::NotFound, why)),
         };
-        // Looked at first: a heartbeat must not keep a successor alive that is dead.
-        match self.standing(lease.agent, &lease.id, &lease.nonce).await? {
+        match standing {
             Standing::Ours => {}
             Standing::Doubted => return Ok(lost("an earlier attempt arrived late")),
             Standing::Gone => return Ok(lost("the agent does not know the service")),
-            Standing::Another => {
-                let why = "the id was registered anew, by somebody else";
-                let reason = lease.named(Error::new(ErrorKind::Conflict, why));
-                return Ok(KeptAlive::Superseded { reason });
-            }
+            Standing::Another => return Ok(lease.superseded(&found)),
         }
+        self.leftovers.set_maintenance(&lease.id, found.maintenance().map(str::to_owned));
         let alive = KeptAlive::Alive { ttl: lease.ttl };
         if *self.config.health_check() != ConsulCheck::Ttl {
             return Ok(alive);
         }
-        let path = self.client.path(&format!("agent/check/pass/service:{}", lease.id), &[]);
-        match self.client.send_to(lease.agent, Call::put(path, Vec::new())).await {
+        match self.client.send_to(lease.agent, &self.pass(&lease.id)).await {
             Ok(_) => Ok(alive),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Ok(lost("the agent does not know the service's check"))
@@ -141,27 +161,49 @@ impl ConsulRegistry {
         }
     }
 
-    async fn standing(&self, agent: usize, id: &str, nonce: &str) -> Result<Standing, Error> {
-        let path = self.client.path(&format!("agent/service/{id}"), &[]);
-        match self.client.send_to(agent, Call::get(path)).await {
-            Ok(answer) => match Registered::parse(&answer.body)?.lease() {
-                Some(lease) if lease == nonce => Ok(Standing::Ours),
-                Some(lease) if self.leftovers.is_doubted(id, lease) => Ok(Standing::Doubted),
-                _ => Ok(Standing::Another),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Standing::Gone),
-            Err(error) => Err(error),
+    async fn standing(
+        &self,
+        agent: usize,
+        id: &str,
+        nonce: &str,
+    ) -> Result<(Standing, Found), Error> {
+        let answer = match self.client.send_to(agent, &self.look(id)).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok((Standing::Gone, Found::default()));
+            }
+            Err(error) => return Err(error),
+        };
+        let found = Found::parse(&answer.body)?;
+        let standing = match found.lease() {
+            _ if !found.stands() => Standing::Gone,
+            Some(lease) if lease == nonce => Standing::Ours,
+            Some(lease) if self.leftovers.is_doubted(id, lease) => Standing::Doubted,
+            _ => Standing::Another,
+        };
+        Ok((standing, found))
+    }
+
+    /// Whether an agent other than the lease's could register it. (The lease's own is not the
+    /// current one any more: it has just failed.)
+    async fn another_works(&self, lease: &ConsulLease) -> bool {
+        let count = self.client.agents().len();
+        for agent in (1..count).map(|n| (lease.agent + n) % count) {
+            if self.client.send_to(agent, &self.look(&lease.id)).await.is_ok() {
+                return true;
+            }
         }
+        false
     }
 
     /// Removes a registration of ours, and never a successor's.
     async fn remove(&self, agent: usize, id: &str, nonce: &str) -> Result<(), Error> {
-        match self.standing(agent, id, nonce).await? {
+        match self.standing(agent, id, nonce).await?.0 {
             Standing::Gone | Standing::Another => return Ok(()),
             Standing::Ours | Standing::Doubted => {}
         }
         let path = self.client.path(&format!("agent/service/deregister/{id}"), &[]);
-        match self.client.send_to(agent, Call::put(path, Vec::new())).await {
+        match self.client.send_to(agent, &Call::put(path, Vec::new())).await {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -179,6 +221,11 @@ impl ConsulRegistry {
             }
         }
     }
+}
+
+/// The time that a keeper gives to one operation.
+fn part(ttl: Duration) -> Duration {
+    (ttl / 3).clamp(MIN_RENEWAL, MAX_RENEWAL)
 }
 
 const MIN_RENEWAL: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use form_urlencoded::Serializer;
 use futures::{Stream, stream};
 
 use crate::ConsulRegistry;
-use crate::client::{Answer, Call};
+use crate::client::{Answer, Call, Held};
 use crate::codec;
 
 /// An index of Consul's history of one service.
@@ -26,9 +26,7 @@ impl Source for ConsulRegistry {
 
     async fn list(&self, service: &ServiceName) -> Result<Listing<ConsulCursor>, Error> {
         let named = |error: Error| error.with_operation("list").with_context("service", service);
-        self.paces.take(service).await;
-        let answer =
-            self.client.send(Call::get(self.health(service, None))).await.map_err(named)?;
+        let answer = self.ask(service).await.map_err(named)?;
         self.listing(answer).map_err(named)
     }
 
@@ -52,15 +50,42 @@ impl Source for ConsulRegistry {
 }
 
 impl ConsulRegistry {
-    /// One query that is held back. Dropping it closes the connection, which ends it at the agent.
+    /// What Consul knows of a service now.
+    async fn ask(&self, service: &ServiceName) -> Result<Answer, Error> {
+        let call = Call::query(service, self.health(service, None));
+        self.client.send(&call, self.config.request_timeout()).await
+    }
+
+    /// The next answer. A query that is held back and ends without one is no error while Consul
+    /// answers another one: something on the way ended it.
+    async fn next(&self, service: &ServiceName, from: ConsulCursor) -> Result<Answer, Error> {
+        let call = Call::query(service, self.health(service, Some(from)));
+        match self.client.hold(&call).await? {
+            Held::Answer(answer) => Ok(answer),
+            Held::Cut(cut) => {
+                tracing::debug!(%service, after = ?cut.age(), "a query was cut off");
+                let answer = self.ask(service).await;
+                if answer.is_ok() {
+                    self.client.learn(&cut);
+                }
+                let hint = "where something on the way ends quiet requests, set wait to less than its timeout";
+                answer.map_err(|error| {
+                    error
+                        .with_context("cut off after", format_args!("{:.1?}", cut.age()))
+                        .with_context("hint", hint)
+                })
+            }
+        }
+    }
+
+    /// One change, or a sign of life. Dropping it closes the connection, which ends the query at
+    /// the agent.
     async fn change(
         &self,
         service: &ServiceName,
         from: ConsulCursor,
     ) -> Result<(Change<ConsulCursor>, ConsulCursor), Error> {
-        self.paces.take(service).await;
-        let call = Call::get(self.health(service, Some(from))).held_back(self.config.wait());
-        let answer = self.client.send(call).await?;
+        let answer = self.next(service, from).await?;
         let cursor = cursor(&answer)?;
         if cursor.index < from.index {
             // The servers' history began anew. What they say now is no change seen, so it is for
@@ -104,7 +129,6 @@ impl ConsulRegistry {
         self.config.query().write(&mut query);
         if let Some(from) = from {
             query.append_pair("index", &from.index.to_string());
-            query.append_pair("wait", &codec::millis(self.config.wait()));
         }
         // A service's name stands for itself in a path.
         format!("/v1/health/service/{service}?{}", query.finish())

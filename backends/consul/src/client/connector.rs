@@ -1,26 +1,31 @@
 //! Connections to the agents: TCP that notices when it is cut, TLS where it is asked for, and a
 //! deadline over both.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fleetward_core::{BoxError, Error, ErrorKind};
 use http::Uri;
-use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper::rt::{Read, Write};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+#[cfg(unix)]
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use crate::config::ConsulConfig;
+use crate::config::{AgentUrl, ConsulConfig};
+
+/// A connection that HTTP can be spoken over.
+pub(super) trait Io: Read + Write + Unpin + Send {}
+
+impl<T: Read + Write + Unpin + Send> Io for T {}
 
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -78,9 +83,22 @@ impl Connector {
         builder.with_client_auth_cert(chain, key).map_err(|why| unusable("cert", &why))
     }
 
-    async fn connect(mut self, uri: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError> {
+    /// Connects to an agent, within the time that connecting may take.
+    pub(super) async fn connect(&self, agent: &AgentUrl) -> Result<Box<dyn Io>, BoxError> {
+        timeout(self.config.connect_timeout(), self.open(agent)).await.unwrap_or_else(|_| {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long").into())
+        })
+    }
+
+    async fn open(&self, agent: &AgentUrl) -> Result<Box<dyn Io>, BoxError> {
+        #[cfg(unix)]
+        if let Some(socket) = agent.socket() {
+            return Ok(Box::new(TokioIo::new(UnixStream::connect(socket).await?)));
+        }
+        let uri: Uri = agent.origin().parse()?;
+        let mut tcp = self.tcp.clone();
         if !self.config.is_tls() {
-            return Ok(MaybeHttpsStream::Http(self.tcp.call(uri).await?));
+            return Ok(Box::new(tcp.call(uri).await?));
         }
         let tls = self.tls().await?;
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
@@ -91,27 +109,7 @@ impl Connector {
             }
             None => builder,
         };
-        builder.enable_http1().wrap_connector(self.tcp).call(uri).await
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.clone();
-        Box::pin(async move {
-            let limit = connector.config.connect_timeout();
-            timeout(limit, connector.connect(uri)).await.unwrap_or_else(|_| {
-                Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long").into())
-            })
-        })
+        Ok(Box::new(builder.enable_http1().wrap_connector(tcp).call(uri).await?))
     }
 }
 

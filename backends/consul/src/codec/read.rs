@@ -31,26 +31,6 @@ pub(crate) fn entries(body: &[u8], query: &Query) -> Result<Vec<Entry>, Error> {
     Ok(read.collect())
 }
 
-/// What an agent says of a service registered at it.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Registered {
-    #[serde(default, deserialize_with = "or_default")]
-    meta: BTreeMap<String, String>,
-}
-
-impl Registered {
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(body)
-            .map_err(|why| Error::invalid_data(format!("Consul's answer cannot be read: {why}")))
-    }
-
-    /// Which registration of ours it is, if it is one.
-    pub(crate) fn lease(&self) -> Option<&str> {
-        self.meta.get(meta::LEASE).map(String::as_str)
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HealthEntry {
@@ -175,7 +155,7 @@ impl HealthEntry {
 }
 
 /// Go writes `null` for what is empty.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     from: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())

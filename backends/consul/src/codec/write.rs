@@ -37,6 +37,7 @@ impl Registration {
         instance: &Instance,
         lease: &str,
         ttl: Duration,
+        status: &'static str,
     ) -> Result<Self, Error> {
         let address = match instance.address().host() {
             Host::Ip(ip) => ip.to_string(),
@@ -45,7 +46,7 @@ impl Registration {
         let id = service_id(service, instance);
         let weight = instance.weight().clamp(1, MAX_WEIGHT);
         Ok(Self {
-            check: check(config, instance, &id, ttl),
+            check: check(config, instance, &id, ttl, status),
             id,
             name: service.to_string(),
             tags: tags(config, instance)?,
@@ -109,7 +110,13 @@ fn metadata(instance: &Instance, lease: &str) -> Result<BTreeMap<String, String>
     Ok(pairs)
 }
 
-fn check(config: &ConsulConfig, instance: &Instance, id: &str, ttl: Duration) -> Value {
+fn check(
+    config: &ConsulConfig,
+    instance: &Instance,
+    id: &str,
+    ttl: Duration,
+    status: &'static str,
+) -> Value {
     let authority = instance.address().authority();
     let mut check = match config.health_check() {
         ConsulCheck::Ttl => json!({ "TTL": millis(ttl) }),
@@ -131,13 +138,12 @@ fn check(config: &ConsulConfig, instance: &Instance, id: &str, ttl: Duration) ->
         check["Timeout"] = millis(*timeout).into();
     }
     check["CheckID"] = format!("service:{id}").into();
-    // It registers when it serves; without this it would be critical until the first check.
-    check["Status"] = "passing".into();
+    check["Status"] = status.into();
     check["DeregisterCriticalServiceAfter"] = millis(config.deregister_after()).into();
     check
 }
 
 /// Go's format of a length of time.
-pub(crate) fn millis(time: Duration) -> String {
+fn millis(time: Duration) -> String {
     format!("{}ms", time.as_millis().max(1))
 }

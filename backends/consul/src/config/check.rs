@@ -47,6 +47,16 @@ pub enum ConsulCheck {
 }
 
 impl ConsulCheck {
+    /// What Consul calls a check of this kind.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Ttl => "ttl",
+            Self::Tcp { .. } => "tcp",
+            Self::Http { .. } => "http",
+            Self::Grpc { .. } => "grpc",
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let (text, interval, timeout) = match self {
             Self::Ttl => return Ok(()),

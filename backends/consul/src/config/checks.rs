@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Error, Host};
+use fleetward_core::Error;
 
-use super::{ConsulConfig, MIN_DEREGISTER_AFTER, parse_agent};
+use super::{ConsulConfig, MIN_DEREGISTER_AFTER};
 
 impl ConsulConfig {
     /// Checks everything that can be checked without files and network.
@@ -18,15 +18,13 @@ impl ConsulConfig {
                 "no Consul agent is given; give at least one host:port, as in consul://127.0.0.1:8500",
             ));
         }
-        for (place, agent) in self.agents.iter().enumerate() {
-            parse_agent(agent).map_err(|error| error.with_context("no.", place + 1))?;
-        }
+        self.urls()?;
         self.tls.check(self.is_tls())?;
-        self.token.check()?;
+        self.credentials.check()?;
         if let Some(agent) = self.exposed_agent().filter(|_| !self.dangerous_plaintext_credentials)
         {
             return Err(Error::invalid_input(
-                "the token would be sent without TLS; switch TLS on (consuls://), or allow it with dangerous_plaintext_credentials=true",
+                "the token or password would be sent without TLS; switch TLS on (consuls://), or allow it with dangerous_plaintext_credentials=true",
             )
             .with_context("agent", agent));
         }
@@ -38,19 +36,13 @@ impl ConsulConfig {
         self.check_times()
     }
 
-    /// An agent that gets the token in the clear, over a network.
-    pub(crate) fn exposed_agent(&self) -> Option<&str> {
-        if self.token.is_none() || self.is_tls() {
+    /// An agent that gets the token or the password in the clear, over a network.
+    pub(crate) fn exposed_agent(&self) -> Option<String> {
+        if self.credentials.is_empty() || self.is_tls() {
             return None;
         }
-        let remote = |agent: &&String| match parse_agent(agent) {
-            Ok((_, address)) => match address.host() {
-                Host::Ip(ip) => !ip.to_canonical().is_loopback(),
-                Host::Name(name) => !name.eq_ignore_ascii_case("localhost"),
-            },
-            Err(_) => false,
-        };
-        self.agents.iter().find(remote).map(String::as_str)
+        let agents = self.urls().unwrap_or_default();
+        agents.iter().find(|agent| agent.is_remote()).map(ToString::to_string)
     }
 
     fn check_times(&self) -> Result<(), Error> {
@@ -86,7 +78,7 @@ mod tests {
     fn says_what_is_wrong() {
         assert!(good().check().is_ok());
         assert!(message(ConsulConfig::new([""; 0])).contains("no Consul agent"));
-        assert!(message(ConsulConfig::new(["localhost"])).contains("port is missing"));
+        assert!(message(ConsulConfig::new(["localhost:x"])).contains("port"));
         assert!(message(ConsulConfig::new(["ftp://h:1"])).contains("http://"));
         assert!(message(good().with_request_timeout(Duration::ZERO)).contains("timeout"));
         assert!(message(good().with_wait(Duration::from_secs(601))).contains("10m"));
@@ -113,7 +105,8 @@ mod tests {
     #[test]
     fn tls_is_never_switched_off_by_accident() {
         let mixed = || ConsulConfig::new(["https://h:1", "h:2"]);
-        assert_eq!(mixed().urls().unwrap(), ["https://h:1", "https://h:2"]);
+        let urls: Vec<_> = mixed().urls().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(urls, ["https://h:1", "https://h:2"]);
         assert!(good().with_ca_file("ca.pem").is_tls());
         assert!(message(mixed().with_tls(false)).contains("tls"));
     }
@@ -121,7 +114,7 @@ mod tests {
     #[test]
     fn no_secret_is_printed() {
         assert!(!message(ConsulConfig::new(["root:canary@h:1"])).contains("canary"));
-        let config = ConsulConfig::new(["h:1"]).with_token("canary");
+        let config = ConsulConfig::new(["h:1"]).with_token("canary").with_user("u", "canary");
         assert!(!format!("{config:?} {:?}", config.check()).contains("canary"));
         for agent in ["root:canary@h:1", "root:canary", "http://canary:x", "canary;x:1"] {
             let config = ConsulConfig::new(["h:1", agent]).with_token_file("canary");

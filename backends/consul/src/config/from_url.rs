@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleetward_core::{Error, Options, RegistryUrl, redact};
+use fleetward_core::{Error, Options, RegistryUrl, Secret, redact};
 
-use super::{ConsulCheck, ConsulConfig};
+use super::environment::{self, Environment};
+use super::{ConsulCheck, ConsulConfig, Kept, User};
 
 impl ConsulConfig {
     /// Takes agents and options from a URL whose scheme is `consul`, or `consuls` for TLS.
@@ -23,10 +24,17 @@ impl ConsulConfig {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) for another scheme, a user, a
-    /// path, an unknown option or a value that cannot be read.
-    pub fn from_url(mut url: RegistryUrl) -> Result<Self, Error> {
-        let mut config = Self::new(url.hosts().iter().cloned());
+    /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) for another scheme, an unknown
+    /// option or a value that cannot be read.
+    pub fn from_url(url: RegistryUrl) -> Result<Self, Error> {
+        Self::from_url_and(url, &Environment(&environment::process))
+    }
+
+    pub(super) fn from_url_and(
+        mut url: RegistryUrl,
+        environment: &Environment<'_>,
+    ) -> Result<Self, Error> {
+        let mut config = Self::new(url.hosts().iter().cloned()).with_base_path(url.path());
         let secure = match url.scheme() {
             "consul" => false,
             "consuls" => true,
@@ -35,18 +43,13 @@ impl ConsulConfig {
                     .with_context("scheme", redact::length(scheme)));
             }
         };
-        if url.username().is_some() {
-            return Err(Error::invalid_input(
-                "Consul knows no users; give a token: CONSUL_HTTP_TOKEN, token_file=… or token=…",
-            ));
-        }
-        if !url.path().is_empty() {
-            return Err(Error::invalid_input(
-                "Consul's services stand under no prefix: consul://host:8500/service",
-            ));
-        }
+        let (name, password) = (url.username().map(str::to_owned), url.password().cloned());
         let options = url.options();
+        if let Some(socket) = options.take_text("socket")? {
+            config.agents.push(format!("unix://{socket}"));
+        }
         config.take_security(options, secure)?;
+        config.credentials.user = user(name, password, options)?;
         config.take_query(options)?;
         config.take_registration(options)?;
         set(&mut config.wait, options.take_duration("wait")?);
@@ -54,7 +57,8 @@ impl ConsulConfig {
         set(&mut config.request_timeout, options.take_duration("request_timeout")?);
         set(&mut config.silence, options.take_duration("silence")?);
         options.finish()?;
-        Ok(config)
+        // The variables are about one agent, so they hold where the URL names none.
+        if config.agents.is_empty() { config.or_of(environment) } else { Ok(config) }
     }
 
     fn take_security(&mut self, options: &mut Options, secure: bool) -> Result<(), Error> {
@@ -72,12 +76,12 @@ impl ConsulConfig {
         self.tls.domain = options.take("domain")?;
         let allowed = options.take_bool("dangerous_plaintext_credentials")?;
         set(&mut self.dangerous_plaintext_credentials, allowed);
-        let token = options.take("token")?.map(|text| Self::new([""; 0]).with_token(text).token);
-        let file = options.take("token_file")?.map(|path| super::Token::File(path.into()));
+        let token = options.take("token")?.map(|text| Kept::Text(Secret::new(text)));
+        let file = options.take("token_file")?.map(|path| Kept::File(path.into()));
         if token.is_some() && file.is_some() {
             return Err(Error::invalid_input("token and token_file are both given"));
         }
-        set(&mut self.token, token.or(file));
+        self.credentials.token = token.or(file);
         Ok(())
     }
 
@@ -126,6 +130,31 @@ impl ConsulConfig {
     }
 }
 
+/// For HTTP's basic authentication.
+fn user(
+    name: Option<String>,
+    password: Option<Secret>,
+    options: &mut Options,
+) -> Result<Option<User>, Error> {
+    let file = options.take_text("password_file")?.map(|path| Kept::File(path.into()));
+    match (name, password, file) {
+        (None, _, None) => Ok(None),
+        (Some(name), Some(password), None) => {
+            Ok(Some(User { name, password: Kept::Text(password) }))
+        }
+        (Some(name), None, Some(password)) => Ok(Some(User { name, password })),
+        (Some(_), Some(_), Some(_)) => {
+            Err(Error::invalid_input("a password and password_file are both given"))
+        }
+        (Some(_), None, None) => Err(Error::invalid_input(
+            "a user needs a password: consul://user:password@host or password_file=…; a token is given by CONSUL_HTTP_TOKEN, token_file=… or token=…",
+        )),
+        (None, _, Some(_)) => {
+            Err(Error::invalid_input("password_file needs a user: consul://user@host"))
+        }
+    }
+}
+
 fn set<T>(to: &mut T, given: Option<T>) {
     if let Some(given) = given {
         *to = given;
@@ -156,7 +185,8 @@ mod tests {
         )
         .unwrap();
         assert!(config.is_tls());
-        assert_eq!(config.urls().unwrap(), ["https://h1:8501", "https://h2:8501"]);
+        let urls: Vec<_> = config.urls().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(urls, ["https://h1:8501", "https://h2:8501"]);
         assert_eq!(config.connect_timeout(), Duration::from_secs(1));
         assert_eq!(config.request_timeout(), Duration::from_secs(2));
         assert_eq!(
@@ -179,10 +209,11 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         for (url, part) in [
-            ("consul://", "no Consul agent"),
             ("etcd://h:1", "scheme"),
-            ("consul://u:canary@h:1", "CONSUL_HTTP_TOKEN"),
-            ("consul://h:1/prefix", "no prefix"),
+            ("consul://u@h:1", "CONSUL_HTTP_TOKEN"),
+            ("consul://u:canary@h:1", "dangerous_plaintext_credentials=true"),
+            ("consul://u:canary@h:1?password_file=x", "both given"),
+            ("consul://h:1?password_file=x", "needs a user"),
             ("consul://h:1?consistency=canary", "default, stale, consistent"),
             ("consul://h:1?timeout=1s", "request_timeout"),
             ("consul://h:1?wait=11m", "10m"),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fleetward_core::{Error, redact};
 
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct TlsConfig {
     pub(super) enabled: Option<bool>,
     pub(super) ca: Option<Pem>,
@@ -13,7 +13,7 @@ pub(crate) struct TlsConfig {
     pub(super) domain: Option<String>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum Pem {
     File(PathBuf),
     Bytes(Vec<u8>),

@@ -1,4 +1,4 @@
-//! What was registered at an agent that then could not be reached.
+//! What was registered at an agent that then could not be reached, and what an operator has set.
 //!
 //! An instance that moves to another agent leaves its old registration behind: an agent that comes
 //! back with its data has it still. Both have the same instance id, so nobody sees two; but the
@@ -19,6 +19,8 @@ struct Known {
     places: Vec<Leftover>,
     /// Attempts that were not answered: they may yet arrive, after a later one did.
     doubted: Vec<String>,
+    /// Why an operator has put it into maintenance.
+    maintenance: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +68,19 @@ impl Leftovers {
 
     pub(super) fn is_doubted(&self, id: &str, nonce: &str) -> bool {
         self.lock().get(id).is_some_and(|known| known.doubted.iter().any(|one| one == nonce))
+    }
+
+    /// What the present place says of maintenance.
+    pub(super) fn set_maintenance(&self, id: &str, reason: Option<String>) {
+        let mut known = self.lock();
+        if reason.is_some() || known.contains_key(id) {
+            known.entry(id.to_owned()).or_default().maintenance = reason;
+        }
+    }
+
+    /// Why it was in maintenance when its place was last looked at.
+    pub(super) fn maintenance(&self, id: &str) -> Option<String> {
+        self.lock().get(id)?.maintenance.clone()
     }
 
     pub(super) fn forget(&self, id: &str) {

@@ -1,38 +1,73 @@
 //! Several agents: fail over, and nothing left behind.
 
 use fleetward_consul::ConsulConfig;
-use fleetward_core::{ErrorKind, Source};
+use fleetward_core::Source;
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::Consul;
 use tokio::time::{Instant, timeout};
 
+use crate::lossy::Lossy;
 use crate::scripted::{Say, Scripted, entry};
 use crate::support::*;
 
 #[tokio::test]
-async fn a_dead_agent_costs_one_call() {
+async fn a_call_fails_only_after_every_agent_was_tried() {
     let one = format!("[{}]", entry("1", "10.0.0.1"));
-    let server = Scripted::start([], Say::health("5", &one)).await;
-    let config = ConsulConfig::new(["127.0.0.1:1".to_owned(), server.endpoint()]);
-    let registry = connect(config).await;
-    let error = registry.list(&service("a")).await.unwrap_err();
-    assert_eq!(error.context("agent"), Some("http://127.0.0.1:1"));
-    for _ in 0..5 {
+    let good = Scripted::start([], Say::health("5", &one)).await;
+    let hung = Scripted::start([], Say::Silence).await;
+    let busy = |status| Scripted::start([], Say::Answer(status, Vec::new(), "busy".into()));
+    let page = Say::Answer(200, vec!["Content-Type: text/html".into()], "<html>Welcome".into());
+    let (limited, later, failed) = (busy(429).await, busy(503).await, busy(500).await);
+    let page = Scripted::start([], page).await;
+    let closing = Scripted::start([], Say::Hangup).await;
+    let dead = "127.0.0.1:1".to_owned();
+    let bad = [&limited, &later, &failed, &hung, &page, &closing].map(Scripted::endpoint);
+    for bad in bad.into_iter().chain([dead.clone()]) {
+        let registry = connect(ConsulConfig::new([bad.clone(), good.endpoint()])).await;
+        assert_eq!(list(&registry, "a").await.len(), 1, "{bad}");
+        let again = Instant::now();
         assert_eq!(list(&registry, "a").await.len(), 1);
+        assert!(again.elapsed() < SECOND, "the one that failed is left: {bad}");
+    }
+    let registry = connect(ConsulConfig::new([dead, failed.endpoint()])).await;
+    let error = registry.list(&service("a")).await.unwrap_err();
+    assert!(error.to_string().contains("busy"), "{error}");
+    assert!(error.context("before").unwrap().contains("127.0.0.1:1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_first_registration_and_a_watch_reach_the_agent_that_works() {
+    let Some(hung) = Consul::start_or_skip().await else { return };
+    let Some(good) = Consul::start_or_skip().await else { return };
+    hung.pause();
+    for bad in ["127.0.0.1:1".to_owned(), hung.endpoint()] {
+        let registry = connect(ConsulConfig::new([bad, good.endpoint()])).await;
+        let mut watch = follow(&registry);
+        // The shortest time to live leaves a second for both agents.
+        let registration = keep(&registry, 0, 3 * SECOND).await;
+        converged(&mut watch, 1, 10 * SECOND).await;
+        registration.deregister().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn pitfall_429_and_503_go_to_another_server() {
-    for status in [429, 503, 500] {
-        let busy = Scripted::start([], Say::Answer(status, Vec::new(), "busy".into())).await;
-        let good = Scripted::start([], Say::health("5", "[]")).await;
-        let config = ConsulConfig::new([busy.endpoint(), good.endpoint()]);
-        let registry = connect(config).await;
-        let error = registry.list(&service("a")).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        assert!(registry.list(&service("a")).await.is_ok());
-    }
+async fn a_registration_of_unknown_outcome_leaves_no_twin() {
+    let builder = || Consul::builder().with_data();
+    let Some(first) = builder().start_or_skip().await else { return };
+    let Some(second) = builder().start_or_skip().await else { return };
+    let lossy = Lossy::start(&first).await;
+    let registry = connect(ConsulConfig::new([lossy.endpoint(), second.endpoint()])).await;
+    // It arrives, and nobody is told so.
+    lossy.lose_answers(true);
+    let registration = keep(&registry, 0, 9 * SECOND).await;
+    assert_eq!(services(&first).await, ["a:10.0.0.1:80"]);
+    assert_eq!(services(&second).await, ["a:10.0.0.1:80"]);
+    lossy.lose_answers(false);
+    let left = || async { services(&first).await.is_empty() };
+    eventually("the twin is cleared", 15 * SECOND, left).await;
+    assert_eq!(services(&second).await, ["a:10.0.0.1:80"]);
+    registration.deregister().await.unwrap();
+    assert!(services(&second).await.is_empty());
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use fleetward_testkit::servers::Consul;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::lossy::Lossy;
 use crate::scripted::{Say, Scripted, entry};
 use crate::support::*;
 
@@ -78,15 +79,16 @@ async fn pitfall_heartbeat_404_and_the_older_500_mean_lost() {
     ] {
         // The agent knows the service, so what tells is the heartbeat.
         let ok = |body: &str| Say::Answer(200, Vec::new(), body.to_owned());
-        let script = [ok(""), Say::Stands, Say::Answer(status, Vec::new(), text.to_owned())];
+        let refusal = Say::Answer(status, Vec::new(), text.to_owned());
+        let script = [Say::nobody(), ok(""), Say::Stands, refusal];
         let server = Scripted::start(script, Say::Silence).await;
         let registry = connect(server.config()).await;
         let mut lease = register(&registry, 0).await.lease;
         let kept = renewed(&registry, &mut lease).await;
         assert!(matches!(kept, KeptAlive::Lost { .. }), "{kept:?}");
         let paths = server.paths();
-        assert!(paths[0].ends_with("register?replace-existing-checks=true"), "{paths:?}");
-        assert_eq!(paths[2], "/v1/agent/check/pass/service:a:10.0.0.1:80");
+        assert!(paths[1].ends_with("service/register"), "{paths:?}");
+        assert_eq!(paths[3], "/v1/agent/check/pass/service:a:10.0.0.1:80");
     }
 }
 
@@ -228,15 +230,12 @@ async fn signal(child: &Child, signal: &str) {
 #[tokio::test]
 async fn an_attempt_that_arrives_late_is_no_stranger() {
     let Some(consul) = Consul::start_or_skip().await else { return };
-    let registry = connect(config(&consul).with_request_timeout(SECOND / 2)).await;
-    consul.pause();
-    // The signal takes a moment to reach every thread.
-    sleep(SECOND / 10).await;
-    // The kernel takes it, the agent gets it when it goes on.
+    let lossy = Lossy::start(&consul).await;
+    let registry = connect(ConsulConfig::new([lossy.endpoint()])).await;
+    lossy.lose_answers(true);
     let error = registry.register(&service("a"), &instance(0), TTL).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    consul.resume();
-    sleep(SECOND / 2).await;
+    lossy.lose_answers(false);
     assert_eq!(services(&consul).await, ["a:10.0.0.1:80"], "it was registered after all");
     let stood = consul.get("/v1/agent/service/a:10.0.0.1:80").await;
     let mut lease = register(&registry, 0).await.lease;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 pub(crate) enum Say {
     /// Status, more header lines, body.
     Answer(u16, Vec<String>, String),
-    /// The service as it was last registered.
+    /// The service as it was last registered, and well.
     Stands,
     /// Close without a word.
     Hangup,
@@ -30,6 +30,12 @@ impl Say {
     /// An answer of the health endpoint.
     pub(crate) fn health(index: &str, body: &str) -> Self {
         Self::Answer(200, vec![format!("X-Consul-Index: {index}")], body.to_owned())
+    }
+
+    /// Nothing is registered under an id.
+    pub(crate) fn nobody() -> Self {
+        let found = r#"{"AggregatedStatus":"critical","Service":null,"Checks":null}"#;
+        Self::Answer(404, Vec::new(), found.to_owned())
     }
 
     pub(crate) fn with(mut self, line: &str) -> Self {
@@ -136,7 +142,10 @@ async fn serve(stream: TcpStream, state: &Mutex<State>) {
             match path.as_str() {
                 "/" => Say::Answer(200, Vec::new(), String::new()),
                 _ => match state.script.pop_front().or_else(|| state.after.clone()).unwrap() {
-                    Say::Stands => Say::Answer(200, Vec::new(), state.registered.clone()),
+                    Say::Stands => {
+                        let found = format!(r#"{{"Service":{},"Checks":[]}}"#, state.registered);
+                        Say::Answer(200, Vec::new(), found)
+                    }
                     other => other,
                 },
             }
