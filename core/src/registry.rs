@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::{Error, Instance, ServiceName};
 
-/// Writes to a registry. A backend writes these three methods; the [`Keeper`](crate::Keeper) adds
-/// everything else (renewal in time, loss detection, registering again for ever).
+/// Writes to a registry. A backend writes three methods, and [`lost`](Self::lost) if it can tell of
+/// a loss by itself; the [`Keeper`](crate::Keeper) adds everything else (renewal in time, loss
+/// detection, registering again for ever).
 ///
 /// No method retries or loops by itself; every one may be dropped at any await, after which
 /// nothing may be left behind for longer than the lease's time to live.
@@ -30,6 +31,18 @@ pub trait Registry: Send + Sync + 'static {
         &self,
         lease: &mut Self::Lease,
     ) -> impl Future<Output = Result<KeptAlive, Error>> + Send;
+
+    /// Waits until there is reason to think that the registration was lost: the key was deleted or
+    /// overwritten, the lease ended. The keeper then renews at once, instead of at its next turn,
+    /// and finds out.
+    ///
+    /// A hint: one too many costs a renewal, one too few costs the time until the next renewal.
+    /// What happens while nobody waits is told to the next who does. The default never resolves;
+    /// write it for a registry that can tell, such as by a watch, and let all leases share that.
+    fn lost(&self, lease: &Self::Lease) -> impl Future<Output = ()> + Send {
+        let _ = lease;
+        std::future::pending()
+    }
 
     /// Removes the registration if it is still ours; never a successor's.
     fn deregister(&self, lease: Self::Lease) -> impl Future<Output = Result<(), Error>> + Send;

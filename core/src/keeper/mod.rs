@@ -29,6 +29,8 @@ use crate::{
 ///   registry, or a process that was stopped past its time to live.
 /// - **It renews every third of the time to live**, a little early, so that two requests may fail
 ///   before the lease does.
+/// - **It comes back at once where the registry tells of a loss** ([`Registry::lost`]), spread over
+///   100 ms, or more slowly if it loses the registration again and again.
 /// - **It never fights.** While somebody else holds the key (a second process with the same
 ///   address, say), it looks again every third of the time to live and says so in the
 ///   [`Status`](crate::Status); it registers when the key is free.

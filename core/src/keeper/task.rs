@@ -10,12 +10,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::registrar::Report;
 use crate::supervised::{Supervised, panicked, shielded_future};
 use crate::{
-    BackoffState, Error, Instance, KeptAlive, Leased, RegisterOptions, Registry, ServiceName,
-    telemetry,
+    Backoff, BackoffState, Error, Instance, KeptAlive, Leased, RegisterOptions, Registry,
+    ServiceName, telemetry,
 };
-
-/// After a loss, everybody who lost the same registry comes back spread over this time.
-const COMEBACK: Duration = Duration::from_millis(100);
 
 /// Keeps one instance registered. It ends when its registration is ended, and, without
 /// `keep_trying`, when the first attempt fails.
@@ -28,6 +25,8 @@ pub(super) struct Task<R> {
     /// Where the outcome of the first attempt goes.
     first: Option<oneshot::Sender<Result<(), Error>>>,
     backoff: BackoffState,
+    /// The waits after a loss, or a hint of one.
+    comeback: BackoffState,
     rng: fastrand::Rng,
     /// An attempt whose outcome is unknown: the registry may hold a key that no lease of ours can
     /// remove.
@@ -42,6 +41,13 @@ enum Obtained<L> {
     Refused,
 }
 
+/// A registration that is gone.
+struct Loss {
+    reason: Error,
+    /// Whether there was a wait before it was found out, so that none is needed after it.
+    waited: bool,
+}
+
 impl<R: Registry> Task<R> {
     pub(super) fn new(
         registry: Arc<R>,
@@ -53,8 +59,9 @@ impl<R: Registry> Task<R> {
     ) -> Self {
         let mut rng = options.rng();
         let backoff = BackoffState::new(options.backoff.clone(), rng.fork());
-        let first = Some(first);
-        Self { registry, service, instance, options, report, first, backoff, rng, doubt: None }
+        let comeback = BackoffState::new(comeback(), rng.fork());
+        let (first, doubt) = (Some(first), None);
+        Self { registry, service, instance, options, report, first, backoff, comeback, rng, doubt }
     }
 
     /// Gives how deregistering went, or nothing if the first attempt was refused.
@@ -65,7 +72,7 @@ impl<R: Registry> Task<R> {
                 Obtained::Stopped(outcome) => return Some(outcome),
                 Obtained::Refused => return None,
             };
-            let Some(reason) = self.renew(&mut leased).await else {
+            let Some(Loss { reason, waited }) = self.renew(&mut leased).await else {
                 return Some(self.release(leased.lease).await);
             };
             // The lost lease is dropped, never deregistered: a registry that tells registrations
@@ -73,16 +80,18 @@ impl<R: Registry> Task<R> {
             let reason = self.describe(reason, "keep_alive");
             telemetry::lease_lost(&self.service, self.instance.id(), &reason);
             self.report.retrying(reason);
-            let pause = COMEBACK.mul_f64(self.rng.f64());
-            if self.report.unless_stopped(sleep(pause)).await.is_none() {
-                return Some(Ok(()));
+            if !waited {
+                let pause = self.comeback.next_delay();
+                if self.report.unless_stopped(sleep(pause)).await.is_none() {
+                    return Some(Ok(()));
+                }
             }
         }
     }
 
     /// Registers, as often as it takes.
     async fn obtain(&mut self) -> Obtained<R::Lease> {
-        let limit = self.options.request_timeout();
+        let limit = self.options.register_timeout();
         let (registry, service, instance) =
             (self.registry.clone(), self.service.clone(), self.instance.clone());
         loop {
@@ -139,15 +148,26 @@ impl<R: Registry> Task<R> {
     }
 
     /// Renews until the registration is lost, and gives the reason; nothing once it is to end.
-    async fn renew(&mut self, leased: &mut Leased<R::Lease>) -> Option<Error> {
-        let limit = self.options.request_timeout();
+    async fn renew(&mut self, leased: &mut Leased<R::Lease>) -> Option<Loss> {
+        let limit = self.options.renewal_timeout();
         let registry = self.registry.clone();
         let mut interval = self.interval(leased.ttl);
         let mut well = true;
         let mut next = Instant::now() + self.early(interval);
         loop {
             // In the past after the process was stopped for a while: then it fires at once.
-            self.report.unless_stopped(sleep_until(next)).await?;
+            let hinted = async {
+                tokio::select! {
+                    () = sleep_until(next) => false,
+                    () = hint(&*registry, &leased.lease) => true,
+                }
+            };
+            let hinted = self.report.unless_stopped(hinted).await?;
+            if hinted {
+                // Many may have lost theirs at the same moment; and hints without end are bounded.
+                let pause = self.comeback.next_delay();
+                self.report.unless_stopped(sleep(pause)).await?;
+            }
             let started = Instant::now();
             let renewal = asked(async { registry.keep_alive(&mut leased.lease).await });
             let renewal = timeout(limit, renewal);
@@ -160,7 +180,9 @@ impl<R: Registry> Task<R> {
                     }
                     continue;
                 }
-                Ok(Ok(KeptAlive::Lost { reason })) => return Some(reason),
+                Ok(Ok(KeptAlive::Lost { reason })) => {
+                    return Some(Loss { reason, waited: hinted });
+                }
                 Ok(Ok(KeptAlive::Superseded { reason })) => {
                     well = false;
                     let reason = self.describe(reason, "keep_alive");
@@ -244,6 +266,19 @@ impl<R: Registry> Supervised for Task<R> {
 /// What the registry's client answers; a panic in it is an error like others.
 async fn asked<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     shielded_future(answer).await.unwrap_or_else(|| Err(panicked("the registry's client")))
+}
+
+/// Waits until the registry says that there is reason to look. One whose client panics says nothing.
+async fn hint<R: Registry>(registry: &R, lease: &R::Lease) {
+    if shielded_future(async { registry.lost(lease).await }).await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Everybody who lost the same registry at the same moment comes back spread over 100 ms. Somebody
+/// who loses it again and again, for another one deletes the key, say, takes longer.
+fn comeback() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(1)).unwrap_or_default()
 }
 
 fn unanswered() -> Error {

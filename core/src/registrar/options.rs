@@ -25,8 +25,9 @@ pub struct RegisterOptions {
     /// How long to wait after a failure. Default: from 100 ms to 2 s, so that a registry that
     /// comes back has everybody back within seconds.
     pub backoff: Backoff,
-    /// The longest one request may take. Default: a third of the time to live, from 1 s to 5 s, so
-    /// that one lost request does not cost the lease.
+    /// The longest one request may take. Default: for a renewal a third of the time to live, from
+    /// 1 s to 5 s, so that one lost request does not cost the lease; for registering, which has no
+    /// lease to lose, 5 s.
     pub operation_timeout: Option<Duration>,
     /// The longest that deregistering may take. Default: 5 s.
     pub deregister_timeout: Duration,
@@ -108,13 +109,19 @@ impl RegisterOptions {
         Ok(())
     }
 
-    pub(crate) fn request_timeout(&self) -> Duration {
-        let third = self.ttl / 3;
-        self.operation_timeout
-            .unwrap_or(third.clamp(Duration::from_secs(1), Duration::from_secs(5)))
+    pub(crate) fn register_timeout(&self) -> Duration {
+        self.operation_timeout.unwrap_or(LONGEST_REQUEST)
+    }
+
+    pub(crate) fn renewal_timeout(&self) -> Duration {
+        let third = (self.ttl / 3).clamp(Duration::from_secs(1), LONGEST_REQUEST);
+        self.operation_timeout.unwrap_or(third)
     }
 
     pub(crate) fn rng(&self) -> fastrand::Rng {
         self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)
     }
 }
+
+/// Unless it is set.
+const LONGEST_REQUEST: Duration = Duration::from_secs(5);

@@ -8,6 +8,7 @@ use fleetward_core::{
     Error, ErrorKind, Instance, Keeper, KeptAlive, Leased, RegisterOptions, Registrar,
     Registration, Registry, ServiceName,
 };
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::fake_source::{down, greeter};
@@ -18,6 +19,7 @@ pub(crate) const TTL: Duration = Duration::from_secs(9);
 #[derive(Default)]
 pub(crate) struct FakeRegistry {
     inner: Mutex<Inner>,
+    hint: Notify,
 }
 
 #[derive(Default)]
@@ -78,6 +80,11 @@ impl FakeRegistry {
 
     pub(crate) fn grant(&self, ttl: Duration) {
         self.lock().granted = Some(ttl);
+    }
+
+    /// Tells whoever keeps a registration that it may be lost.
+    pub(crate) fn hint(&self) {
+        self.hint.notify_one();
     }
 
     /// As after a wiped registry.
@@ -182,6 +189,10 @@ impl Registry for FakeRegistry {
         };
         self.travel_back().await;
         Ok(kept)
+    }
+
+    async fn lost(&self, _: &u64) {
+        self.hint.notified().await;
     }
 
     async fn deregister(&self, lease: u64) -> Result<(), Error> {

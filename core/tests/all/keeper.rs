@@ -198,6 +198,80 @@ async fn a_process_that_was_stopped_past_its_ttl_is_back_within_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loss_that_the_registry_tells_of_is_repaired_at_once() {
+    let registry = FakeRegistry::new();
+    let registration = register(&registry).await.unwrap();
+    for _ in 0..5 {
+        // The first seconds of an interval of three.
+        sleep(Duration::from_millis(500)).await;
+        assert!(registration.status().is_registered());
+        registry.lose();
+        registry.hint();
+        let lost = Instant::now();
+        while !registry.is_held() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(lost.elapsed() <= Duration::from_millis(700), "{:?}", lost.elapsed());
+        // Healthy for a while, so the next loss is a first one again.
+        sleep(Duration::from_secs(40)).await;
+    }
+    assert_eq!(registry.registers(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_without_a_loss_is_one_renewal_more() {
+    let registry = FakeRegistry::new();
+    let registration = register(&registry).await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(registry.renewals().len(), 0);
+    registry.hint();
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!((registry.renewals().len(), registry.registers()), (1, 1));
+    assert!(registration.status().is_registered());
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_and_losses_without_end_are_bounded() {
+    for loses in [false, true] {
+        let registry = FakeRegistry::new();
+        registry.loses_all(loses);
+        let _registration = register(&registry).await.unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(90) {
+            registry.hint();
+            sleep(Duration::from_millis(1)).await;
+        }
+        let asked = registry.renewals().len() + registry.registers();
+        assert!(asked < 500, "{asked} requests in 90 s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_lose_theirs_together_do_not_come_back_together() {
+    let registries: Vec<_> = (0..200).map(|_| FakeRegistry::new()).collect();
+    let mut held = Vec::new();
+    for (n, registry) in registries.iter().enumerate() {
+        let options = options().with_seed(n as u64);
+        held.push(register_with(registry, options).await.unwrap());
+    }
+    let lost = Instant::now();
+    for registry in &registries {
+        registry.lose();
+        registry.hint();
+    }
+    let mut most = 0;
+    let mut back = 0;
+    while back < registries.len() {
+        sleep(Duration::from_millis(5)).await;
+        let now = registries.iter().filter(|registry| registry.is_held()).count();
+        most = most.max(now - back);
+        back = now;
+        assert!(lost.elapsed() < Duration::from_millis(200), "{back} are back");
+    }
+    assert!(most < 40, "{most} of 200 within 5 ms");
+}
+
+#[tokio::test(start_paused = true)]
 async fn superseded_it_stands_back_until_the_key_is_free() {
     let registry = FakeRegistry::new();
     let registration = register(&registry).await.unwrap();

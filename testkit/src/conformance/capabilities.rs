@@ -16,6 +16,9 @@ pub enum Capability {
     Register,
     /// A lease tells its own registration from one that another process wrote in its place.
     Ownership,
+    /// The backend tells of a loss without being asked:
+    /// [`Registry::lost`](fleetward_core::Registry::lost). To begin with, none is expected to.
+    TellsLoss,
     /// Weights come back, those of [`Capabilities::with_weights`].
     Weights,
     /// The zone comes back.
@@ -85,7 +88,8 @@ pub struct Capabilities {
 }
 
 /// Each with the reason why it is missing unless the subject says otherwise.
-const HOOKS: [(Capability, &str); 6] = [
+const MISSING: [(Capability, &str); 7] = [
+    (Capability::TellsLoss, "the registry is only asked"),
     (Capability::RawWrites, "the subject has no hooks to write by hand"),
     (Capability::Keys, "the subject has no hook to count keys"),
     (Capability::LoseLease, "the subject has no hook to lose a lease"),
@@ -98,7 +102,7 @@ impl Capabilities {
     /// Everything that the core's types can say, and no hook.
     pub fn new() -> Self {
         Self {
-            missing: HOOKS.into_iter().map(|(hook, why)| (hook, why.into())).collect(),
+            missing: MISSING.into_iter().map(|(hook, why)| (hook, why.into())).collect(),
             ttl: RegisterOptions::MIN_TTL,
             expiry_slack: Duration::from_secs(2),
             weights: 0..=u32::MAX,

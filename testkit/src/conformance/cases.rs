@@ -98,6 +98,7 @@ macro_rules! __conformance_cases {
                     list_then_watch_without_a_gap: [],
                     renewal_confirms: [Register],
                     lost_lease_is_told: [Register, LoseLease],
+                    loss_is_told_without_asking: [Register, LoseLease, TellsLoss],
                     successor_is_told: [Register, Ownership],
                     lease_ends_by_itself: [Register],
                     deregister_of_what_is_gone: [Register],

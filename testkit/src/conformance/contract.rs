@@ -60,6 +60,29 @@ pub async fn lost_lease_is_told<S: Subject>(bed: &Bed<S>) {
     bed.assert_now(&service, &[]).await;
 }
 
+/// A loss is told to whoever waits for it, and to who comes later.
+pub async fn loss_is_told_without_asking<S: Subject>(bed: &Bed<S>) {
+    let (service, patience) = (service("greeter"), bed.capabilities().patience);
+    let backend = bed.subject().open().await;
+    for (n, waits) in [(1, true), (2, false)] {
+        let one = instance(n);
+        // So long that its end cannot pass for the loss.
+        let ttl = bed.expiry() + 2 * patience;
+        let leased = backend.register(&service, &one, ttl).await.expect("it is registered");
+        let told = async {
+            timeout(patience, backend.lost(&leased.lease)).await.expect("the loss is told");
+        };
+        if waits {
+            tokio::join!(told, bed.subject().lose_lease(&service, one.id()));
+        } else {
+            // Begun, so that it is known that somebody wants to know; then let go.
+            cut_short(backend.lost(&leased.lease), 1).await;
+            bed.subject().lose_lease(&service, one.id()).await;
+            told.await;
+        }
+    }
+}
+
 /// A renewal tells that somebody else holds the key, and the successor's is not touched by it, nor
 /// by the end of the older lease.
 pub async fn successor_is_told<S: Subject>(bed: &Bed<S>) {

@@ -24,6 +24,7 @@ fn skipped() {
             "connection_half_open",
             "registered_again_after_an_outage",
             "watch_killed",
+            "loss_is_told_without_asking",
         ]
     );
 }

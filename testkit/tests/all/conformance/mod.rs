@@ -28,6 +28,7 @@ const FOUND_BY: &[(Fault, &[&str])] = &[
         Fault::NeverNoticesLoss,
         &["registration::lost_lease_registered_again", "contract::lost_lease_is_told"],
     ),
+    (Fault::NeverTellsLoss, &["contract::loss_is_told_without_asking"]),
     (Fault::NewKeyEachTime, &["registration::exactly_one_key"]),
     (
         Fault::LeasesForEver,

@@ -31,6 +31,7 @@ pub(crate) enum Fault {
     ForgetsToRenew,
     /// Says that the lease lives, whatever the registry says.
     NeverNoticesLoss,
+    NeverTellsLoss,
     NewKeyEachTime,
     LeasesForEver,
     GoneIsAnError,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Error, Instance, KeptAlive, Leased, Registry, ServiceName};
+use fleetward_core::{Error, Instance, KeptAlive, Leased, Registry, ServiceName, Source};
 use fleetward_memory::MemoryLease;
 
 use super::{Broken, Fault};
@@ -49,6 +49,19 @@ impl Registry for Broken {
         }
         let kept = self.table.keep_alive(&mut lease.lease).await;
         if self.is(Fault::NeverNoticesLoss) { alive } else { kept }
+    }
+
+    async fn lost(&self, lease: &BrokenLease) {
+        loop {
+            let listing = self.table.list(&lease.service).await.expect("a table can be listed");
+            let stands = listing.entries.iter().any(|entry| {
+                entry.instance.as_ref().is_ok_and(|found| found.id() == lease.instance.id())
+            });
+            if !stands && !self.is(Fault::NeverTellsLoss) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     async fn deregister(&self, mut lease: BrokenLease) -> Result<(), Error> {

@@ -14,6 +14,7 @@ impl Subject for Broken {
         Capabilities::new()
             .with(Capability::Keys)
             .with(Capability::LoseLease)
+            .with(Capability::TellsLoss)
             .with(Capability::RawWrites)
             .with(Capability::KillWatches)
             .with(Capability::Restart)
