@@ -25,6 +25,14 @@ impl Folder {
         self.dir.path().join("data")
     }
 
+    /// A file of the server's own, with this text.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text)
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+        path
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.dir.path().join("log")
     }

@@ -37,6 +37,7 @@ impl EtcdVersion {
 pub struct EtcdBuilder {
     version: EtcdVersion,
     args: Vec<String>,
+    jwt: Option<Duration>,
     authority: Option<Arc<Authority>>,
     data_dir: Option<PathBuf>,
 }
@@ -57,6 +58,13 @@ impl EtcdBuilder {
     /// How long an authentication token is good for (whole seconds, at least one).
     pub fn with_auth_token_ttl(self, ttl: Duration) -> Self {
         self.with_args(["--auth-token-ttl".to_owned(), ttl.as_secs().max(1).to_string()])
+    }
+
+    /// Authentication tokens are JWTs, good for so long (whole seconds, at least one), instead of
+    /// etcd's simple ones. All servers sign them with the same secret.
+    pub fn with_jwt(mut self, ttl: Duration) -> Self {
+        self.jwt = Some(ttl);
+        self
     }
 
     /// TLS for clients, which have to show a certificate too; [`Etcd::tls`] has the files.
@@ -131,6 +139,24 @@ impl EtcdBuilder {
         Some(self.start_cluster(size).await)
     }
 
+    /// Starts a member that learns from this server's cluster: it has no vote, and answers nothing
+    /// but stale reads. Waits until it runs.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster does not take it, or it is not ready within its deadline.
+    pub async fn start_learner(self, of: &Etcd) -> Etcd {
+        let (at, held) = Addresses::claim();
+        let peer = format!("http://{}", at.peer);
+        of.etcdctl(&["member", "add", "learner", "--learner", "--peer-urls", &peer]).await;
+        let members = format!("{},learner={peer}", of.launch().members);
+        let builder = self.with_args(["--initial-cluster-state", "existing"]);
+        let learner = builder.member("learner", at, held, members);
+        learner.spawn_again();
+        assert!(learner.comes_up().await, "somebody took an address of the learner");
+        learner
+    }
+
     fn require(&self) -> Option<()> {
         require(self.version.server())?;
         require(Server::Etcdctl)?;
@@ -158,7 +184,13 @@ impl EtcdBuilder {
         let folder = Folder::new(name);
         let data_dir = self.data_dir.as_ref().map_or_else(|| folder.data(), |own| own.join(name));
         let program = demand(self.version.server());
-        let args = self.args.clone();
+        let mut args = self.args.clone();
+        if let Some(ttl) = self.jwt {
+            let secret = folder.write("jwt-secret", "a secret for tests");
+            let (secret, ttl) = (secret.display(), ttl.as_secs().max(1));
+            let options = format!("jwt,priv-key={secret},sign-method=HS256,ttl={ttl}s");
+            args.extend(["--auth-token".to_owned(), options]);
+        }
         Etcd {
             process: Process::default(),
             launch: Mutex::new(Launch { program, data_dir, members, generation: 0, args }),
