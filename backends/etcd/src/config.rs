@@ -3,6 +3,7 @@
 mod check;
 mod from_url;
 mod tls;
+mod user;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use check::parse_endpoint;
 use fleetward_core::{Error, Secret, redact};
 
 pub(crate) use tls::{Pem, TlsConfig};
+pub(crate) use user::{Password, User};
 
 /// Which layout instances are written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,7 +61,7 @@ impl FromStr for EtcdCodec {
 #[non_exhaustive]
 pub struct EtcdConfig {
     endpoints: Vec<String>,
-    user: Option<(String, Secret)>,
+    user: Option<User>,
     tls: TlsConfig,
     dangerous_plaintext_credentials: bool,
     codec: EtcdCodec,
@@ -98,7 +100,21 @@ impl EtcdConfig {
     /// Logs in as this user.
     #[must_use]
     pub fn with_user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
-        self.user = Some((name.into(), Secret::new(password)));
+        let password = Password::Text(Secret::new(password));
+        self.user = Some(User { name: name.into(), password });
+        self
+    }
+
+    /// Logs in as this user, with the password in this file. The file is read again at each login,
+    /// so a password that was changed is used without a restart. A line end after it is left out.
+    #[must_use]
+    pub fn with_user_from_file(
+        mut self,
+        name: impl Into<String>,
+        password_file: impl Into<PathBuf>,
+    ) -> Self {
+        let password = Password::File(password_file.into());
+        self.user = Some(User { name: name.into(), password });
         self
     }
 
@@ -182,8 +198,8 @@ impl EtcdConfig {
         self
     }
 
-    /// How long one request may take; a login, a renewal and a registration are one, two and two.
-    /// Default 5 s.
+    /// How long one request may take; a renewal and a registration are two. Default 5 s. Of several
+    /// servers each has an equal share of it: one that hangs costs its share.
     #[must_use]
     pub fn with_request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
@@ -234,16 +250,8 @@ impl EtcdConfig {
         &self.tls
     }
 
-    pub(crate) fn user(&self) -> Option<(&str, &Secret)> {
-        self.user.as_ref().map(|(name, password)| (name.as_str(), password))
-    }
-
-    /// A token is often given as a user without a password.
-    fn shown_user(&self) -> Option<String> {
-        self.user.as_ref().map(|(name, password)| match password.expose() {
-            "" => "***".to_owned(),
-            _ => redact::name(name),
-        })
+    pub(crate) fn user(&self) -> Option<&User> {
+        self.user.as_ref()
     }
 
     pub(crate) fn codec(&self) -> EtcdCodec {
@@ -290,7 +298,7 @@ impl fmt::Debug for EtcdConfig {
                 "endpoints",
                 &self.endpoints.iter().map(|endpoint| check::shown(endpoint)).collect::<Vec<_>>(),
             )
-            .field("user", &self.shown_user())
+            .field("user", &self.user)
             .field("tls", &self.is_tls())
             .field("codec", &self.codec)
             .field("prefix", &redact::name(&self.prefix))

@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::codec::Codec;
 pub use crate::config::{EtcdCodec, EtcdConfig};
 pub use crate::registry::EtcdLease;
+use crate::registry::{Attempts, OwnKeys};
 pub use crate::source::EtcdCursor;
 
 #[doc = include_str!("docs.md")]
@@ -23,6 +24,8 @@ pub struct EtcdRegistry {
     client: Client,
     codec: Arc<dyn Codec>,
     page_size: u32,
+    attempts: Arc<Attempts>,
+    own_keys: Arc<OwnKeys>,
 }
 
 impl EtcdRegistry {
@@ -38,7 +41,9 @@ impl EtcdRegistry {
             tracing::warn!(endpoint, "dangerous: etcd's password is sent without TLS");
         }
         let (codec, page_size) = (codec::codec(&config), config.page_size());
-        Ok(Self { client: Client::new(config).await?, codec, page_size })
+        let client = Client::new(config).await?;
+        let (attempts, own_keys) = (Arc::default(), Arc::default());
+        Ok(Self { client, codec, page_size, attempts, own_keys })
     }
 }
 

@@ -1,13 +1,18 @@
 //! Registration: one lease, with one key attached to it.
 
+mod attempts;
+mod own_keys;
+
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use fleetward_core::{Error, ErrorKind, Instance, KeptAlive, Leased, Registry, ServiceName};
 use tokio::time::timeout;
 
 use crate::EtcdRegistry;
-use crate::client::Session;
 use crate::codec;
+pub(crate) use attempts::Attempts;
+pub(crate) use own_keys::OwnKeys;
 
 /// The lease of a registration, and the key that is attached to it.
 #[derive(Debug)]
@@ -16,6 +21,10 @@ pub struct EtcdLease {
     key: String,
     ttl: Duration,
     service: ServiceName,
+    /// The revision of the store that wrote the key.
+    revision: i64,
+    /// Made for those who ask whether it is lost.
+    guard: OnceLock<own_keys::Guard>,
 }
 
 impl EtcdLease {
@@ -47,23 +56,43 @@ impl Registry for EtcdRegistry {
             |error: Error| error.with_operation("register").with_context("service", service);
         let (key, value) = codec::write(&*self.codec, service, instance).map_err(failed)?;
         let seconds = whole_seconds(ttl).map_err(failed)?;
-        let session = self.client.session().await.map_err(failed)?;
-        let (id, seconds) = session.grant(seconds).await.map_err(failed)?;
-        // etcd raises a short one.
-        let ttl = Duration::from_secs(u64::try_from(seconds).unwrap_or(1));
-        let lease = EtcdLease { id, key, ttl, service: service.clone() };
-        let written = session.put(&lease.key, value, id).await.and_then(|found| match found {
-            Some(found) if found.lease == id => Ok(()),
-            _ => Err(Error::new(ErrorKind::Other, "the key was written, but does not stand")),
-        });
-        match written {
-            Ok(()) => Ok(Leased { lease, ttl }),
+        let mut attempt = self.attempts.begin(&key, value, ttl);
+        let id = attempt.lease();
+        let written = async {
+            if let Some(stale) = attempt.stale() {
+                self.client.revoke(stale).await?;
+                attempt.stale_ended();
+            }
+            let seconds = self.client.grant(id, seconds).await?;
+            let stands = self.client.put(&key, attempt.value(), id).await?;
+            let revision = stands.ok_or_else(|| {
+                Error::new(ErrorKind::Other, "the key was written, but does not stand")
+            })?;
+            Ok((seconds, revision))
+        };
+        match written.await {
+            Ok((seconds, revision)) => {
+                attempt.conclude();
+                // etcd raises a short one.
+                let ttl = Duration::from_secs(u64::try_from(seconds).unwrap_or(1));
+                let (service, guard) = (service.clone(), OnceLock::new());
+                let lease = EtcdLease { id, key, ttl, service, revision, guard };
+                Ok(Leased { lease, ttl })
+            }
             Err(error) => {
-                // Nobody will renew it; if it cannot be revoked now, it ends by itself.
-                tidy_up(&session, id).await;
-                Err(failed(error).with_context("key", lease.key))
+                if !is_open(&error) {
+                    // Nobody will renew it; if it cannot be revoked now, it ends by itself.
+                    self.tidy_up(id).await;
+                    attempt.conclude();
+                }
+                Err(failed(error).with_context("key", key))
             }
         }
+    }
+
+    async fn lost(&self, lease: &EtcdLease) {
+        let begin = || self.own_keys.guard(&lease.key, lease.id, lease.revision);
+        lease.guard.get_or_init(begin).reason_to_look(&self.client).await;
     }
 
     async fn keep_alive(&self, lease: &mut EtcdLease) -> Result<KeptAlive, Error> {
@@ -72,30 +101,17 @@ impl Registry for EtcdRegistry {
     }
 
     async fn deregister(&self, lease: EtcdLease) -> Result<(), Error> {
-        let revoke = || async { self.client.session().await?.revoke(lease.id).await };
-        // The lease is given away, so the caller cannot try again: if it was the server's fault,
-        // the next one is asked, once. Both fit into the deadline of one request.
-        let half = self.client.request_timeout() / 2;
-        let result = match timeout(half, revoke()).await {
-            Ok(Err(error)) if error.kind() != ErrorKind::Unavailable => Err(error),
-            Ok(Ok(())) => Ok(()),
-            _ => timeout(half, revoke()).await.unwrap_or_else(|_| {
-                Err(Error::timeout(
-                    "etcd did not answer in time; the lease is left to end by itself",
-                ))
-            }),
-        };
+        let result = self.client.revoke(lease.id).await;
         result.map_err(|error| lease.named(error).with_operation("deregister"))
     }
 }
 
 impl EtcdRegistry {
     async fn renew_and_look(&self, lease: &EtcdLease) -> Result<KeptAlive, Error> {
-        let session = self.client.session().await?;
         // Both are asked each time. The renewal alone does not tell of a key that was deleted or
         // overwritten, and some servers renew a lease that they have just revoked.
-        let renewed = session.renew(lease.id).await?;
-        let found = session.get(&lease.key).await?;
+        let renewed = self.client.renew(lease.id).await?;
+        let found = self.client.get(&lease.key).await?;
         Ok(match found {
             Some(found) if found.lease == lease.id && renewed => {
                 KeptAlive::Alive { ttl: lease.ttl }
@@ -114,21 +130,28 @@ impl EtcdRegistry {
                 let why = if renewed { "the key was deleted" } else { "the lease has ended" };
                 if renewed {
                     // Else it would stay next to that of the next registration until it ends.
-                    tidy_up(&session, lease.id).await;
+                    self.tidy_up(lease.id).await;
                 }
                 KeptAlive::Lost { reason: lease.named(Error::new(ErrorKind::NotFound, why)) }
             }
         })
     }
+
+    /// Revokes a lease that nobody needs, if that is quickly done.
+    async fn tidy_up(&self, lease: i64) {
+        match timeout(TIDY_UP, self.client.revoke(lease)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a lease is left to end by itself"),
+            Err(_) => {
+                tracing::debug!("a lease is left to end by itself: etcd is slow to revoke it");
+            }
+        }
+    }
 }
 
-/// Revokes a lease that nobody needs, if that is quickly done.
-async fn tidy_up(session: &Session, lease: i64) {
-    match timeout(TIDY_UP, session.revoke(lease)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a lease is left to end by itself"),
-        Err(_) => tracing::debug!("a lease is left to end by itself: etcd is slow to revoke it"),
-    }
+/// Whether what was asked for may still be carried out.
+fn is_open(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
 }
 
 const TIDY_UP: Duration = Duration::from_secs(1);

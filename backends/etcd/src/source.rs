@@ -6,7 +6,7 @@ use fleetward_core::{Change, Error, ErrorKind, KeyChange, Listing, ServiceName, 
 use futures::{Stream, stream};
 
 use crate::EtcdRegistry;
-use crate::client::{Session, Watch};
+use crate::client::{Watch, Watched};
 use crate::codec;
 use changes::{Changes, Verdict};
 
@@ -34,8 +34,7 @@ impl Source for EtcdRegistry {
 
     async fn list(&self, service: &ServiceName) -> Result<Listing<EtcdCursor>, Error> {
         let named = |error: Error| error.with_context("service", service);
-        let session = self.client.session().await.map_err(named)?;
-        self.pages(&session, service).await.map_err(named)
+        self.pages(service).await.map_err(named)
     }
 
     fn watch(
@@ -61,18 +60,15 @@ impl Source for EtcdRegistry {
 }
 
 impl EtcdRegistry {
-    async fn pages(
-        &self,
-        session: &Session,
-        service: &ServiceName,
-    ) -> Result<Listing<EtcdCursor>, Error> {
+    async fn pages(&self, service: &ServiceName) -> Result<Listing<EtcdCursor>, Error> {
         let root = self.codec.root(service);
+        let end = range_end(&root);
         let (mut from, mut limit) = (root.clone().into_bytes(), self.page_size);
         let (mut entries, mut bytes) = (Vec::new(), 0);
         let mut cursor: Option<EtcdCursor> = None;
         loop {
             let revision = cursor.map_or(0, |cursor| cursor.revision);
-            let page = match session.range(from.clone(), range_end(&root), limit, revision).await {
+            let page = match self.client.range(&from, &end, limit, revision).await {
                 // Huge values: a page of fewer keys fits into a message.
                 Err(error) if error.kind() == ErrorKind::LimitExceeded && limit > 1 => {
                     limit = limit.div_ceil(8);
@@ -124,12 +120,14 @@ impl Watching {
                 }
                 none => {
                     let root = self.changes.root();
-                    let session = self.registry.client.session().await?;
-                    let (from, end) = (root.as_bytes().to_vec(), range_end(root));
-                    let start = self.changes.cursor().revision + 1;
-                    let watch = none.insert(session.watch(from, end, start).await?);
-                    let response = watch.first().await?;
-                    (watch, response)
+                    let watched = Watched {
+                        id: 0,
+                        from: root.as_bytes().to_vec(),
+                        end: range_end(root),
+                        revision: self.changes.cursor().revision + 1,
+                    };
+                    let (watch, response) = self.registry.client.watch(&watched).await?;
+                    (none.insert(watch), response)
                 }
             };
             match self.changes.accept(response) {

@@ -38,8 +38,8 @@ impl EtcdConfig {
     }
 
     fn check_credentials(&self) -> Result<(), Error> {
-        let Some((name, _)) = &self.user else { return Ok(()) };
-        if name.is_empty() {
+        let Some(user) = &self.user else { return Ok(()) };
+        if user.name.is_empty() {
             return Err(Error::invalid_input("the user's name is empty"));
         }
         match self.exposed_endpoint() {

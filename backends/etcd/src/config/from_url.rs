@@ -29,10 +29,6 @@ impl EtcdConfig {
     /// option or a value that cannot be read.
     pub fn from_url(mut url: RegistryUrl) -> Result<Self, Error> {
         let mut config = Self::new(url.hosts().iter().cloned()).with_prefix(url.path());
-        if let Some(name) = url.username() {
-            let password = url.password().map_or("", |password| password.expose());
-            config = config.with_user(name, password);
-        }
         let secure = match url.scheme() {
             "etcd" => false,
             "etcds" => true,
@@ -41,7 +37,28 @@ impl EtcdConfig {
                     .with_context("scheme", redact::length(scheme)));
             }
         };
+        let user = url.username().map(str::to_owned);
+        let password = url.password().cloned();
         let options = url.options();
+        config = match (user, password, options.take_text("password_file")?) {
+            (None, _, None) => config,
+            (None, _, Some(_)) => {
+                return Err(Error::invalid_input(
+                    "a password belongs to a user: write etcd://name@host/…?password_file=…",
+                )
+                .with_context("option", "password_file"));
+            }
+            (Some(_), Some(_), Some(_)) => {
+                return Err(Error::invalid_input(
+                    "the password stands in the URL or in a file, not in both",
+                )
+                .with_context("option", "password_file"));
+            }
+            (Some(name), None, Some(file)) => config.with_user_from_file(name, file),
+            (Some(name), password, None) => {
+                config.with_user(name, password.as_ref().map_or("", |password| password.expose()))
+            }
+        };
         if let Some(codec) = options.take("codec")? {
             config = config.with_codec(codec.parse()?);
         }
@@ -90,7 +107,7 @@ impl EtcdConfig {
 mod tests {
     use std::time::Duration;
 
-    use super::super::EtcdCodec;
+    use super::super::{EtcdCodec, Password};
     use super::*;
 
     fn config(url: &str) -> Result<EtcdConfig, Error> {
@@ -114,8 +131,18 @@ mod tests {
         assert_eq!(config.request_timeout(), Duration::from_secs(2));
         assert_eq!(config.keepalive(), (Duration::from_secs(6), Duration::from_secs(3)));
         assert_eq!((config.page_size(), config.require_leader()), (7, false));
-        assert_eq!(config.user().unwrap().1.expose(), "canary");
+        assert!(
+            matches!(&config.user().unwrap().password, Password::Text(text) if text.expose() == "canary")
+        );
         assert!(!format!("{config:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_password_stands_in_a_file() {
+        let config = config("etcd://root@127.0.0.1:1/?password_file=/run/secrets/etcd").unwrap();
+        let user = config.user().unwrap();
+        assert_eq!(user.name, "root");
+        assert!(matches!(&user.password, Password::File(path) if path.ends_with("secrets/etcd")));
     }
 
     #[test]
@@ -139,6 +166,10 @@ mod tests {
             ("etcds://h:1?tls=false", "contradicts"),
             ("etcd://h:1?tls=false&ca=x", "switched off"),
             ("etcd://u:canary@10.0.0.1:1", "dangerous_plaintext_credentials=true"),
+            ("etcd://root:canary@127.0.0.1:1?password_file=x", "not in both"),
+            ("etcd://127.0.0.1:1?password_file=x", "belongs to a user"),
+            ("etcd://root@127.0.0.1:1?password_file=", "empty"),
+            ("etcd://root@10.0.0.1:1?password_file=x", "dangerous_plaintext_credentials=true"),
             ("etcd://:canary@127.0.0.1:1", "name is empty"),
         ] {
             let error = format!("{:?}", config(url).expect_err(url));

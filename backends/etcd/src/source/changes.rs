@@ -72,7 +72,7 @@ impl Changes {
         let events = std::mem::take(&mut self.pending);
         // Not the header's revision: a server that is catching up sends its own newest one with
         // events that are older, and more of those follow.
-        let Some(newest) = events.iter().map(revision).max() else {
+        let Some(newest) = events.iter().map(Event::revision).max() else {
             return Verdict::Change(Change::Progress);
         };
         self.cursor.revision = self.cursor.revision.max(newest);
@@ -90,12 +90,6 @@ impl Changes {
 
 fn lost(why: &'static str) -> Verdict {
     Verdict::Lost(Error::new(ErrorKind::CursorLost, why))
-}
-
-fn revision(event: &Event) -> i64 {
-    match event {
-        Event::Put(_, revision) | Event::Delete(_, revision) => *revision,
-    }
 }
 
 fn size(event: &Event) -> usize {

@@ -102,6 +102,7 @@ impl Subject for EtcdSubject {
             Capability::RawWrites,
             Capability::Keys,
             Capability::LoseLease,
+            Capability::TellsLoss,
             Capability::KillWatches,
             Capability::Restart,
             Capability::Proxy,

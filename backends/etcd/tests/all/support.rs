@@ -92,12 +92,21 @@ pub(crate) async fn pause(etcd: &Etcd) {
 
 /// One of the server's metrics.
 pub(crate) async fn metric(etcd: &Etcd, name: &str) -> f64 {
+    find_metric(etcd, name).await.unwrap_or_else(|| panic!("no metric {name}"))
+}
+
+/// One that is not there before it is first counted.
+pub(crate) async fn metric_or_zero(etcd: &Etcd, name: &str) -> f64 {
+    find_metric(etcd, name).await.unwrap_or_default()
+}
+
+async fn find_metric(etcd: &Etcd, name: &str) -> Option<f64> {
     let mut stream = TcpStream::connect(etcd.addr()).await.expect("etcd listens");
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
+    line.map(|number| number.parse().unwrap())
 }
 
 /// How many watches the server has.
