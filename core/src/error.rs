@@ -182,6 +182,11 @@ impl Error {
         &self.inner.message
     }
 
+    /// All facts, in the order in which they were added.
+    pub fn contexts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.inner.context.iter().map(|(key, value)| (*key, value.as_str()))
+    }
+
     /// The value of a context key, if it was set.
     pub fn context(&self, key: &str) -> Option<&str> {
         let found = self.inner.context.iter().find(|(known, _)| *known == key);

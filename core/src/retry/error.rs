@@ -27,6 +27,18 @@ impl Attempt {
     ) -> Self {
         Self { instance, error, elapsed }
     }
+
+    /// The error with the instance that it came from, which some name themselves.
+    fn in_words(&self) -> String {
+        let error = self.error.to_string();
+        match &self.instance {
+            Some(instance) => {
+                let prefix = format!("instance {instance}: ");
+                if error.starts_with(&prefix) { error } else { prefix + &error }
+            }
+            None => error,
+        }
+    }
 }
 
 /// Every attempt's error, and the one that counts in the end (go-kit's `RetryError`).
@@ -60,6 +72,38 @@ impl RetryError {
     /// Whether a deadline ended the call: the overall one, or that of the last attempt.
     pub fn is_timeout(&self) -> bool {
         self.cause.downcast_ref::<Error>().is_some_and(Error::is_timeout)
+    }
+
+    /// What the call was doing when its deadline passed, in words for a message. `no_endpoints` says why
+    /// there is no endpoint ([`EndpointSet::no_endpoints`](crate::EndpointSet::no_endpoints)).
+    pub fn cut_off(&self, no_endpoints: impl FnOnce() -> Error) -> String {
+        match self.attempts.last().map(|last| &last.instance) {
+            Some(Some(instance)) => format!("instance {instance} had not answered"),
+            Some(None) => match no_endpoints() {
+                none if self.attempts.len() > 1 && none.context("ready") != Some("0") => {
+                    "every instance was tried, and none took the request".to_owned()
+                }
+                none => none.to_string(),
+            },
+            None => "nothing was sent".to_owned(),
+        }
+    }
+
+    /// The last attempt's error with its instance, in words for a message; the final error if there was no
+    /// attempt.
+    pub fn last(&self) -> String {
+        self.attempts.last().map_or_else(|| self.cause.to_string(), Attempt::in_words)
+    }
+
+    /// The attempts before the last one, in parentheses behind a message; nothing if there were none.
+    pub fn before(&self) -> String {
+        const SHOWN: usize = 4;
+        let Some((_, before)) = self.attempts.split_last().filter(|(_, b)| !b.is_empty()) else {
+            return String::new();
+        };
+        let shown: Vec<_> = before.iter().take(SHOWN).map(Attempt::in_words).collect();
+        let more = if before.len() > SHOWN { "; …" } else { "" };
+        format!(" ({} attempts; before: {}{more})", self.attempts.len(), shown.join("; "))
     }
 }
 

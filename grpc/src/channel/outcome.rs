@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{Attempt, Error, RetryError};
+use fleetward_core::{Error, RetryError};
 use http::HeaderValue;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -23,28 +23,12 @@ pub(super) fn of(
     }
     let mut status = match deadline {
         Some(deadline) if error.is_timeout() && deadline.left().is_zero() => {
-            deadline.exceeded(service, waiting_for(&error, no_endpoints))
+            deadline.exceeded(service, error.cut_off(no_endpoints) + &error.before())
         }
         _ => status(&error, service),
     };
     status.set_source(Arc::new(error));
     Err(status)
-}
-
-/// What the attempt was doing that the deadline cut off.
-fn waiting_for(error: &RetryError, no_endpoints: impl FnOnce() -> Error) -> String {
-    let mut text = match error.attempts().last().map(|last| last.instance.as_ref()) {
-        Some(Some(instance)) => format!("instance {instance} had not answered"),
-        Some(None) => match no_endpoints() {
-            none if error.attempts().len() > 1 && none.context("ready") != Some("0") => {
-                "every instance was tried, and none took the request".to_owned()
-            }
-            none => none.to_string(),
-        },
-        None => "nothing was sent".to_owned(),
-    };
-    text.push_str(&history(error));
-    text
 }
 
 fn status(error: &RetryError, service: &str) -> Status {
@@ -58,34 +42,7 @@ fn status(error: &RetryError, service: &str) -> Status {
     } else {
         Code::Unavailable
     };
-    let last = error.attempts().last().map(describe);
-    let cause = last.unwrap_or_else(|| cause.to_string());
-    Status::new(code, format!("service {service}: {cause}{}", history(error)))
-}
-
-/// The attempts before the last one, for a message.
-fn history(error: &RetryError) -> String {
-    const SHOWN: usize = 4;
-    let Some((_, before)) = error.attempts().split_last().filter(|(_, b)| !b.is_empty()) else {
-        return String::new();
-    };
-    let mut text = format!(" ({} attempts; before: ", before.len() + 1);
-    for (i, attempt) in before.iter().take(SHOWN).enumerate() {
-        text.push_str(if i == 0 { "" } else { "; " });
-        text.push_str(&describe(attempt));
-    }
-    text.push_str(if before.len() > SHOWN { "; …)" } else { ")" });
-    text
-}
-
-/// An attempt's error with the instance that it came from, which a connection's own names already.
-fn describe(attempt: &Attempt) -> String {
-    match &attempt.instance {
-        Some(instance) if !attempt.error.is::<ConnectionError>() => {
-            format!("instance {instance}: {}", attempt.error)
-        }
-        _ => attempt.error.to_string(),
-    }
+    Status::new(code, format!("service {service}: {}{}", error.last(), error.before()))
 }
 
 /// The head as it came. After several attempts the message also says how many and where the last

@@ -9,55 +9,48 @@ pub(super) fn caller(error: BoxError) -> Error {
     Error::new(ErrorKind::Other, error.to_string()).with_operation("call").with_source(error)
 }
 
+/// The reason is in the message, as it is over gRPC; the facts of an error of ours are facts of this one.
 pub(super) fn of(error: RetryError, service: &str, no_endpoints: impl FnOnce() -> Error) -> Error {
-    let last = error.attempts().last();
-    let instance = last.and_then(|last| last.instance.clone());
+    let instance = error.attempts().last().and_then(|last| last.instance.clone());
     let cause = error.final_error();
+    let mut facts = Vec::new();
     let (kind, message) = if error.is_timeout() {
-        let what = match &instance {
-            Some(instance) => format!("instance {instance} had not answered"),
-            None => match no_endpoints() {
-                none if error.attempts().len() > 1 && none.context("ready") != Some("0") => {
-                    "every instance was tried, and none took the request".to_owned()
-                }
-                none => none.to_string(),
-            },
+        (ErrorKind::Timeout, error.cut_off(no_endpoints))
+    } else if let Some(cause) = cause.downcast_ref::<OriginError>() {
+        let kind = match cause.is_caller() {
+            true => ErrorKind::Other,
+            // Of a call that may have been sent before, this must not say that nothing was.
+            false if error.attempts().iter().all(is_turned_away) => ErrorKind::Overloaded,
+            false => ErrorKind::Unavailable,
         };
-        (ErrorKind::Timeout, what)
-    } else if let Some(error) = cause.downcast_ref::<OriginError>() {
-        let kind = if error.is_caller() { ErrorKind::Other } else { ErrorKind::Unavailable };
-        (kind, error.to_string())
-    } else if let Some(error) = cause.downcast_ref::<Error>() {
-        (error.kind(), error.message().to_owned())
+        (kind, cause.to_string())
+    } else if let Some(cause) = cause.downcast_ref::<Error>() {
+        let kind = match cause.kind() {
+            ErrorKind::Overloaded if !error.attempts().iter().all(is_turned_away) => {
+                ErrorKind::Unavailable
+            }
+            kind => kind,
+        };
+        facts.extend(cause.contexts().map(|(key, value)| (key, value.to_owned())));
+        (kind, cause.message().to_owned())
     } else {
-        (ErrorKind::Other, cause.to_string())
+        (ErrorKind::Other, error.last())
     };
-    let mut result = Error::new(kind, message + &history(&error))
-        .with_operation("call")
-        .with_context("service", service);
+    let mut result = Error::new(kind, message + &error.before()).with_operation("call");
+    for (key, value) in facts {
+        result = result.with_context(key, value);
+    }
+    result = result.with_context("service", service);
     if let Some(instance) = instance {
         result = result.with_context("instance", instance);
     }
     result.with_context("attempts", error.attempts().len()).with_source(error)
 }
 
-/// The attempts before the last one.
-fn history(error: &RetryError) -> String {
-    const SHOWN: usize = 4;
-    let Some((_, before)) = error.attempts().split_last().filter(|(_, b)| !b.is_empty()) else {
-        return String::new();
-    };
-    let shown: Vec<_> = before.iter().take(SHOWN).map(describe).collect();
-    let more = if before.len() > SHOWN { "; …" } else { "" };
-    format!(" (before: {}{more})", shown.join("; "))
-}
-
-/// An attempt's error with the instance that it came from, which some name themselves.
-fn describe(attempt: &Attempt) -> String {
-    match &attempt.instance {
-        Some(instance) if !attempt.error.is::<OriginError>() => {
-            format!("instance {instance}: {}", attempt.error)
-        }
-        _ => attempt.error.to_string(),
+/// Whether a limit turned it away.
+fn is_turned_away(attempt: &Attempt) -> bool {
+    match attempt.error.downcast_ref::<OriginError>() {
+        Some(error) => error.is_turned_away(),
+        None => attempt.error.downcast_ref::<Error>().is_some_and(Error::is_unsent),
     }
 }

@@ -59,8 +59,9 @@ where
 
     fn judge(&self, _attempt: u32, error: &BoxError) -> Verdict {
         if self.is_unprocessed(error) {
-            // A body that was read of is gone.
-            return if self.call.can_be_sent() { Verdict::Transparent } else { Verdict::Return };
+            // A body that was read of is gone; and an instance that is silent is given its time once.
+            let ends = !self.call.can_be_sent() || (is_silence(error) && !self.has_others());
+            return if ends { Verdict::Return } else { Verdict::Transparent };
         }
         let Some(policy) = self.call.policy() else { return Verdict::Return };
         if let Some(rejected) = error.downcast_ref::<Rejected>() {
@@ -76,4 +77,8 @@ where
             _ => Verdict::Retry,
         }
     }
+}
+
+fn is_silence(error: &BoxError) -> bool {
+    error.downcast_ref::<OriginError>().is_some_and(OriginError::is_silence)
 }

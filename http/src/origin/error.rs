@@ -41,6 +41,16 @@ impl OriginError {
         self.is_unsent() || matches!(self.fate, Fate::GoneAway | Fate::Refused)
     }
 
+    /// Whether a limit turned it away.
+    pub(crate) fn is_turned_away(&self) -> bool {
+        self.fate == Fate::TurnedAway
+    }
+
+    /// Whether the instance was given all the time that a connection may take, in vain.
+    pub(crate) fn is_silence(&self) -> bool {
+        self.fate == Fate::Unsent && causes(&*self.source).any(is_timeout)
+    }
+
     /// Whether it was the caller's own body that failed.
     pub(crate) fn is_caller(&self) -> bool {
         self.fate == Fate::Caller
@@ -76,6 +86,13 @@ impl Error for OriginError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.source)
     }
+}
+
+fn is_timeout(cause: &(dyn Error + 'static)) -> bool {
+    let own = cause.downcast_ref::<fleetward_core::Error>();
+    let io = cause.downcast_ref::<std::io::Error>();
+    own.is_some_and(fleetward_core::Error::is_timeout)
+        || io.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 pub(super) fn causes<'a>(

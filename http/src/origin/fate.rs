@@ -1,11 +1,11 @@
 //! What became of a request whose client ended with an error.
 
-use std::error::Error;
+use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fleetward_core::BoxError;
+use fleetward_core::{BoxError, Error, ErrorKind};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connected;
 
@@ -48,15 +48,15 @@ pub(crate) enum Kind {
 impl Kind {
     /// Of a request whose client did not become ready for it.
     pub(super) fn early(error: &BoxError) -> Fate {
-        if is_turned_away(error) { Fate::TurnedAway } else { Fate::Unsent }
+        said(error).unwrap_or(Fate::Unsent)
     }
 
     /// Of a request that was handed over.
     pub(super) fn fate(&self, error: &BoxError, progress: &Progress) -> Fate {
-        if is_turned_away(error) {
-            return Fate::TurnedAway;
+        if let Some(fate) = said(error) {
+            return fate;
         }
-        if causes(&**error).any(<dyn Error>::is::<CallerError>) {
+        if causes(&**error).any(<dyn StdError>::is::<CallerError>) {
             return Fate::Caller;
         }
         match self {
@@ -78,14 +78,19 @@ impl Kind {
     }
 }
 
-/// Whether a limit below has turned the call away. The error of a whole call, which names its service,
-/// is another call's, on which this one depends: it says nothing about this request.
-pub(super) fn is_turned_away(error: &BoxError) -> bool {
-    let own = error.downcast_ref::<fleetward_core::Error>();
-    own.is_some_and(|error| error.is_unsent() && error.context("service").is_none())
+/// What an error of ours says itself: a limit has turned the call away, or nothing was sent. The error of a
+/// whole call, which names its service, is another call's, on which this one depends: it says nothing about
+/// this request.
+fn said(error: &BoxError) -> Option<Fate> {
+    let own = error.downcast_ref::<Error>()?;
+    let says = own.is_unsent() && own.context("service").is_none();
+    says.then(|| match own.kind() {
+        ErrorKind::Overloaded => Fate::TurnedAway,
+        _ => Fate::Unsent,
+    })
 }
 
-fn is_connect(cause: &(dyn Error + 'static)) -> bool {
+fn is_connect(cause: &(dyn StdError + 'static)) -> bool {
     let legacy = cause.downcast_ref::<legacy::Error>();
     let io = cause.downcast_ref::<io::Error>();
     legacy.is_some_and(legacy::Error::is_connect)

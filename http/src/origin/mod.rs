@@ -73,7 +73,9 @@ impl<S> Origin<S> {
     /// Nothing is known of `service`, and most clients follow redirects unless they are told not to. So no
     /// error of it is taken as proof that a request never left: the server may have carried it out, and
     /// only what it redirected to was unreachable. For the same reason no error of it counts against the
-    /// instance in outlier detection. See [`without_redirects`](Self::without_redirects).
+    /// instance in outlier detection. See [`without_redirects`](Self::without_redirects); or let `service` say
+    /// so itself where a request never left, by an [`Error`]
+    /// [`with_nothing_sent`](Error::with_nothing_sent).
     ///
     /// `service` dials by the URI, so where it speaks HTTP/2 the `:authority` is the instance's own. For
     /// requests that ask for another host over HTTP/2 use a [`Pool`](crate::Pool).

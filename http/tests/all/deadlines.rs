@@ -102,3 +102,14 @@ async fn an_attempt_that_takes_too_long_goes_elsewhere_if_it_may_run_twice() {
     assert!(error.is_timeout(), "{error}");
     assert_eq!(servers.iter().map(|server| server.seen().len()).sum::<usize>(), 1);
 }
+
+#[tokio::test]
+async fn one_that_has_passed_already_says_that_nothing_was_sent() {
+    let server = Server::start().await;
+    let client = retrying(of([&server]), 1).await;
+    let mut late = request("GET", "/");
+    late.extensions_mut().insert(Timeout(Duration::ZERO));
+    let error = client.send(late).await.unwrap_err();
+    assert!(error.is_timeout() && error.message() == "nothing was sent", "{error}");
+    assert!(server.seen().is_empty());
+}

@@ -90,7 +90,10 @@ async fn an_instance_that_asks_for_https_is_never_talked_to_in_plaintext() {
     let client = builder([secure]).wait_for_ready(wait).build();
     let refused = || client.endpointer().load().no_endpoints("shop").to_string();
     until("the factory has refused it", || refused().contains("another scheme than http")).await;
-    assert!(get(&client, "/").await.unwrap_err().is_no_endpoints());
+    let error = get(&client, "/").await.unwrap_err();
+    assert!(error.is_no_endpoints());
+    // The reason, as over gRPC.
+    assert!(error.to_string().contains("another scheme than http"), "{error}");
     assert_eq!(server.connections(), 0);
 }
 

@@ -1,16 +1,19 @@
 //! HTTP/1.1 or HTTP/2: what the connection says.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use fleetward_core::ErrorKind;
+use fleetward_core::{ErrorKind, Instance};
 use fleetward_http::Pool;
 use futures::future::BoxFuture;
 use http::{Request, Uri, Version};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tower::Service;
 
 use crate::server::{Server, raw};
@@ -106,6 +109,73 @@ async fn a_host_header_is_what_is_asked_for_in_the_version_that_the_connection_h
                 assert_eq!(seen[0].headers.get_all("host").iter().collect::<Vec<_>>(), [asked]);
             }
         }
+    }
+}
+
+/// A connect timeout.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// Accepts connections and says nothing; counts them.
+async fn silent() -> (Instance, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let instance = Instance::new(listener.local_addr().unwrap()).unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counted = accepted.clone();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            open.push(stream);
+        }
+    });
+    (instance, accepted)
+}
+
+#[tokio::test]
+async fn servers_that_say_nothing_cost_a_call_one_connect_timeout_each() {
+    // The second connector is one of TLS whose server does not answer.
+    for http2 in [true, false] {
+        for method in ["POST", "GET"] {
+            let servers = [silent().await, silent().await];
+            let builder = builder(servers.iter().map(|(instance, _)| instance.clone()))
+                .retry(fleetward_http::RetryPolicy::default());
+            let error = if http2 {
+                let client =
+                    builder.build_on(Pool::new().with_connect_timeout(MOMENT).with_http2_only());
+                ready(&client, 2).await;
+                client.send(request(method, "/")).await.unwrap_err()
+            } else {
+                let tls = Pool::with_connector(Hangs).with_connect_timeout(MOMENT);
+                let client = builder.build_on(tls);
+                ready(&client, 2).await;
+                client.send(request(method, "/")).await.unwrap_err()
+            };
+            assert!(error.to_string().contains("in time"), "{error}");
+            for (_, accepted) in &servers {
+                assert_eq!(accepted.load(Ordering::SeqCst), 1, "{method}: {error}");
+            }
+        }
+    }
+}
+
+/// Connects, and never has done with its handshake.
+#[derive(Clone)]
+struct Hangs;
+
+impl Service<Uri> for Hangs {
+    type Response = Agreed;
+    type Error = std::io::Error;
+    type Future = BoxFuture<'static, std::io::Result<Agreed>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(async move {
+            let _connected = TcpStream::connect(uri.authority().unwrap().as_str()).await?;
+            std::future::pending().await
+        })
     }
 }
 
