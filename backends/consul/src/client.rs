@@ -133,7 +133,9 @@ impl Client {
                 sleep(CROWDED.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
                 continue;
             }
-            return Err(self.failed(at, failure));
+            let others = failure.blame == Blame::Agent && self.agents().len() > 1;
+            let error = self.failed(at, failure);
+            return if others { Ok(Held::Left) } else { Err(error) };
         }
     }
 
@@ -169,7 +171,9 @@ impl Client {
         let place = lane.enter(Errand::Short).await;
         let limit = self.shared.config.request_timeout();
         let exchange = timeout(limit, self.exchange(peer, lane, place, call, &call.path));
+        let unanswered = Unanswered { agent: &peer.agent, since: Instant::now() };
         let outcome = exchange.await.unwrap_or_else(|_| Err(Failure::timeout()));
+        std::mem::forget(unanswered);
         self.judged(peer, outcome).await
     }
 
@@ -178,6 +182,12 @@ impl Client {
             self.shared.paces.take(service).await;
         }
         let (peer, config) = (&self.shared.peers[at], &self.shared.config);
+        if peer.agent.kept.open() == 0 {
+            // Before the first query there is a connection for registrations and signs of life:
+            // later there might be no room for it.
+            let knocked = self.knock(peer).await;
+            self.judged(peer, knocked).await?;
+        }
         let lane = &peer.agent.queries;
         let place = lane.enter(Errand::Long).await;
         let wait = peer.agent.cuts.bound(place.turn(config.wait()));
@@ -219,6 +229,9 @@ impl Client {
         let Err(mut failure) = outcome else { return outcome };
         if failure.is_crowded() {
             peer.agent.queries.crowded();
+        }
+        if failure.blame == Blame::Agent && !failure.is_sign_of_life() {
+            peer.agent.close_idle();
         }
         if failure.is_stranger()
             && let Some(known) = self.identified(peer).await
@@ -322,6 +335,20 @@ impl Client {
     fn heard(&self, peer: &Peer, failure: &Failure) {
         if failure.is_sign_of_life() {
             peer.agent.pulse.heard();
+        }
+    }
+}
+
+/// Drops with a caller that gave up before there was an answer.
+struct Unanswered<'a> {
+    agent: &'a Agent,
+    since: Instant,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if self.since.elapsed() >= AT_ONCE {
+            self.agent.close_idle();
         }
     }
 }

@@ -56,12 +56,18 @@ impl ConsulRegistry {
         self.client.send(&call, self.config.request_timeout()).await
     }
 
-    /// The next answer. A query that is held back and ends without one is no error while Consul
-    /// answers another one: something on the way ended it.
-    async fn next(&self, service: &ServiceName, from: ConsulCursor) -> Result<Answer, Error> {
+    /// The next answer, and whether it was asked for in place of one that was held back. A query
+    /// that ends without an answer is no error while Consul answers another one: something on the
+    /// way, or an agent among several, is to blame.
+    async fn next(
+        &self,
+        service: &ServiceName,
+        from: ConsulCursor,
+    ) -> Result<(Answer, bool), Error> {
         let call = Call::query(service, self.health(service, Some(from)));
         match self.client.hold(&call).await? {
-            Held::Answer(answer) => Ok(answer),
+            Held::Answer(answer) => Ok((answer, false)),
+            Held::Left => Ok((self.ask(service).await?, true)),
             Held::Cut(cut) => {
                 tracing::debug!(%service, after = ?cut.age(), "a query was cut off");
                 let answer = self.ask(service).await;
@@ -69,28 +75,32 @@ impl ConsulRegistry {
                     self.client.learn(&cut);
                 }
                 let hint = "where something on the way ends quiet requests, set wait to less than its timeout";
-                answer.map_err(|error| {
+                let answer = answer.map_err(|error| {
                     error
                         .with_context("cut off after", format_args!("{:.1?}", cut.age()))
                         .with_context("hint", hint)
-                })
+                });
+                Ok((answer?, true))
             }
         }
     }
 
-    /// One change, or a sign of life. Dropping it closes the connection, which ends the query at
-    /// the agent.
+    /// One change, or a sign of life. Dropping it closes the connection.
     async fn change(
         &self,
         service: &ServiceName,
         from: ConsulCursor,
     ) -> Result<(Change<ConsulCursor>, ConsulCursor), Error> {
-        let answer = self.next(service, from).await?;
+        let (answer, again) = self.next(service, from).await?;
         let cursor = cursor(&answer)?;
-        if cursor.index < from.index {
-            // The servers' history began anew. What they say now is no change seen, so it is for
-            // the reflector, which lists again, to decide what of it to believe.
-            return Err(Error::new(ErrorKind::CursorLost, "Consul's index went backwards")
+        // Where the servers' history began anew, or an agent was started again, what is said now is
+        // no change seen: it is for the reflector, which lists again, to decide what to believe.
+        let lost = match cursor.index < from.index {
+            true => Some("Consul's index went backwards"),
+            false => (again && cursor != from).then_some("a query was cut off"),
+        };
+        if let Some(why) = lost {
+            return Err(Error::new(ErrorKind::CursorLost, why)
                 .with_context("from", from.index)
                 .with_context("to", cursor.index));
         }

@@ -47,6 +47,12 @@ impl Agent {
         agent
     }
 
+    /// Closes the idle connections: one that hangs has company.
+    pub(super) fn close_idle(&self) {
+        self.queries.close_idle();
+        self.kept.close_idle();
+    }
+
     /// Ends when it is time to look whether the agent has room for more connections, for one of
     /// those who wait for this. Where there is only one connection nobody needs to know.
     pub(super) async fn survey_is_due(&self) {

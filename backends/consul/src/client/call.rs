@@ -58,6 +58,8 @@ pub(crate) enum Held {
     Answer(Answer),
     /// Something on the way ended it. Nothing is wrong if the agent answers now.
     Cut(Cut),
+    /// The agent failed. Nothing is wrong if another one answers now.
+    Left,
 }
 
 /// A query that was ended by something else than Consul.

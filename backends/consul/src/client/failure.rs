@@ -101,7 +101,7 @@ impl Failure {
             true => Self::agent(
                 ErrorKind::InvalidData,
                 format!(
-                    "what answers does not speak HTTP/1 ({text}); where it speaks TLS write consuls:// or https://"
+                    "what answers does not speak HTTP/1, so it is not Consul's HTTP API: {text}"
                 ),
                 Nature::Stranger,
             ),
@@ -111,7 +111,9 @@ impl Failure {
 
     fn hung_up(fresh: bool) -> Self {
         let message = match fresh {
-            true => format!("the Consul agent closed a new connection without an answer; {LIMIT}"),
+            true => format!(
+                "the Consul agent closed a new connection without an answer; {LIMIT}, or it is no HTTP port"
+            ),
             false => "the Consul agent closed the connection without an answer".to_owned(),
         };
         Self::agent(ErrorKind::Unavailable, message, Nature::HungUp { fresh })

@@ -112,6 +112,13 @@ impl<C> Lane<C> {
         self.admit();
     }
 
+    /// Closes the idle connections: the way that they lead is in doubt.
+    pub(super) fn close_idle(self: &Arc<Self>) {
+        let closed = std::mem::take(&mut self.lock().idle);
+        drop(closed);
+        self.admit();
+    }
+
     /// Gives free places to those who wait.
     fn admit(self: &Arc<Self>) {
         let mut admitted = Vec::new();

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use futures::future::join_all;
-use http::{Method, Request, header};
-use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::call::Call;
@@ -60,27 +60,44 @@ impl Client {
         }
     }
 
-    /// What else may be known to answer there.
+    /// What answers there, if it is something that is known.
     pub(super) async fn identified(&self, peer: &Peer) -> Option<String> {
+        let (url, authority) = (&peer.url, peer.url.authority());
+        let mut answer = Vec::new();
         let ask = async {
-            let owner = Owner::current(self.shared.config.tls());
-            let mut wire =
-                Wire::open(&self.shared.connector, &peer.url, owner, false).await.ok()?;
-            let mut request = Request::new(Full::default());
-            *request.method_mut() = Method::GET;
-            *request.uri_mut() = "/version".parse().ok()?;
-            request.headers_mut().insert(header::HOST, peer.url.authority().parse().ok()?);
-            let body = Limited::new(wire.ask(request).await.ok()?.into_body(), 4096);
-            let body = body.collect().await.ok()?.to_bytes();
-            let known: serde_json::Value = serde_json::from_slice(&body).ok()?;
-            let version = known.get("etcdserver")?.as_str()?.escape_debug().to_string();
-            let scheme = if peer.url.is_tls() { "etcds" } else { "etcd" };
-            Some(format!("etcd {version}: write {scheme}://{}", peer.url.authority()))
+            let io = self.shared.connector.connect(url).await.ok()?;
+            let mut io = TokioIo::new(io);
+            let request = format!("GET /version HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+            io.write_all(request.as_bytes()).await.ok()?;
+            io.take(MAX_ANSWER).read_to_end(&mut answer).await.ok()
         };
-        timeout(KNOCK, ask).await.ok()?
+        // Who answers may leave the connection open, or reset it; what it has said counts.
+        let _read = timeout(MOMENT, ask).await;
+        known(&answer, url.is_tls(), &authority)
     }
 }
 
+/// What begins to speak like this.
+fn known(answer: &[u8], tls: bool, authority: &str) -> Option<String> {
+    match answer {
+        [0x15, 3, ..] => return Some("TLS: write consuls:// or https://".to_owned()),
+        [0, 0, _, 4, ..] => {
+            return Some(
+                "HTTP/2 only, as gRPC has it; Consul's HTTP API is at port 8500".to_owned(),
+            );
+        }
+        _ => {}
+    }
+    let text = String::from_utf8_lossy(answer);
+    let (_, version) = text.split_once("\"etcdserver\":\"")?;
+    let version = version.split('"').next()?.escape_debug();
+    let scheme = if tls { "etcds" } else { "etcd" };
+    Some(format!("etcd {version}: write {scheme}://{authority}"))
+}
+
+const MAX_ANSWER: u64 = 4096;
+/// How long what answers may take to say what it is; an error waits for it.
+const MOMENT: Duration = Duration::from_millis(300);
 /// How long an agent may take to say that it is alive.
 const KNOCK: Duration = Duration::from_secs(2);
 /// So many connections are left to others.

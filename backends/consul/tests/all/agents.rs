@@ -3,6 +3,7 @@
 use fleetward_consul::ConsulConfig;
 use fleetward_core::Source;
 use fleetward_testkit::eventually;
+use fleetward_testkit::proxy::FaultProxy;
 use fleetward_testkit::servers::Consul;
 use tokio::time::{Instant, timeout};
 
@@ -47,6 +48,36 @@ async fn a_first_registration_and_a_watch_reach_the_agent_that_works() {
         let registration = keep(&registry, 0, 3 * SECOND).await;
         converged(&mut watch, 1, 10 * SECOND).await;
         registration.deregister().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_watch_whose_agent_ends_or_hangs_goes_on_at_another_without_a_stale_moment() {
+    let Some(consul) = Consul::start_or_skip().await else { return };
+    // Two ways to one agent are two agents that know the same.
+    let ways = [FaultProxy::start(consul.addr()).await, FaultProxy::start(consul.addr()).await];
+    let config = ConsulConfig::new(ways.each_ref().map(FaultProxy::endpoint));
+    let registry = connect(config.with_silence(SECOND)).await;
+    put_plain(&consul, "a", "1", "10.0.0.1").await;
+    let mut watch = follow(&registry);
+    converged(&mut watch, 1, 10 * SECOND).await;
+    for round in 0..3 {
+        let current = &ways[round % 2];
+        match round {
+            0 => current.swallow(),
+            1 => current.refuse().await,
+            _ => {}
+        }
+        if round == 0 {
+            current.half_open();
+        } else {
+            current.reset();
+        }
+        let quiet = timeout(5 * SECOND, watch.wait_for(|now| now.freshness.is_stale()));
+        assert!(quiet.await.is_err(), "{:?}", watch.current());
+        put_plain(&consul, "a", &format!("more {round}"), "10.0.0.2").await;
+        converged(&mut watch, round + 2, 10 * SECOND).await;
+        current.heal().await;
     }
 }
 

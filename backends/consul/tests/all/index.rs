@@ -123,6 +123,19 @@ async fn pitfall_never_more_than_ten_requests_a_second_whatever_is_answered() {
 }
 
 #[tokio::test]
+async fn what_is_gone_after_a_cut_is_not_taken_for_a_change_seen() {
+    // An agent that was started again, and whose index has grown beyond the old one.
+    for cut in [Say::Hangup, Say::Half, Say::Answer(504, Vec::new(), "time-out".into())] {
+        let script = [Say::health("5", &one()), cut];
+        let server = Scripted::start(script, Say::health("9", "[]")).await;
+        let mut watch = follow(&connect(server.config()).await);
+        converged(&mut watch, 1, SECOND).await;
+        eventually("it is listed again", 5 * SECOND, || async { server.paths().len() > 4 }).await;
+        assert_eq!(watch.current().instances.len(), 1, "held back");
+    }
+}
+
+#[tokio::test]
 async fn pitfall_wait_is_sent_and_outlasted() {
     // Consul adds up to a sixteenth: an answer after 16 s x 17/16 must still be taken.
     let Some(consul) = Consul::start_or_skip().await else { return };
@@ -147,9 +160,12 @@ async fn a_watch_that_is_dropped_closes_its_connection() {
     let registry = connect(server.config()).await;
     let watch = Watch::open(&registry, "a").await;
     eventually("the query waits", SECOND, || async { server.paths().len() == 2 }).await;
-    assert_eq!(server.open(), 1, "the connection of the list is used again");
+    // One is for registrations and signs of life, and stays for as long as the registry.
+    assert_eq!(server.open(), 2, "the connection of the list is used again");
     drop(watch);
-    eventually("it is closed", SECOND, || async { server.open() == 0 }).await;
+    eventually("it is closed", SECOND, || async { server.open() == 1 }).await;
+    drop(registry);
+    eventually("the other one too", SECOND, || async { server.open() == 0 }).await;
 
     // At any await.
     let server = Scripted::start([], Say::health("5", "[]")).await;

@@ -11,6 +11,8 @@ use fleetward_consul::ConsulConfig;
 use fleetward_core::{
     Instance, Instancer, Metadata, RegisterOptions, RegistryHandle, Subscription,
 };
+use fleetward_testkit::eventually;
+use fleetward_testkit::proxy::FaultProxy;
 use fleetward_testkit::servers::Consul;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -43,6 +45,13 @@ async fn several(consul: &Consul, processes: usize, services: usize, rounds: usi
     for child in &mut children {
         child.line("ready").await;
     }
+    let passing = || async {
+        let path = "/v1/health/service/registered?passing=1";
+        let Ok((200, text)) = consul.try_request("GET", path, "").await else { return None };
+        serde_json::from_str::<Vec<serde_json::Value>>(&text).ok().map(|all| all.len())
+    };
+    let all = || async { passing().await == Some(processes) };
+    eventually("all are registered", 60 * SECOND, all).await;
     let mut seen = Seen { ready: begun.elapsed(), fewest: processes, ..Seen::default() };
     let run = async {
         for round in 0..rounds {
@@ -69,11 +78,7 @@ async fn several(consul: &Consul, processes: usize, services: usize, rounds: usi
     let mut fewest = processes;
     let watch = async {
         loop {
-            let path = "/v1/health/service/registered?passing=1";
-            if let Ok((200, text)) = consul.try_request("GET", path, "").await {
-                let all: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
-                fewest = fewest.min(all.len());
-            }
+            fewest = fewest.min(passing().await.unwrap_or(fewest));
             sleep(SECOND / 2).await;
         }
     };
@@ -137,8 +142,6 @@ async fn child() {
     let registry = connect(ConsulConfig::new([agent])).await;
     let registry = RegistryHandle::new(registry);
     let instance = Instance::new(format!("10.1.0.{number}:80")).unwrap();
-    let options = RegisterOptions::default().with_ttl(6 * SECOND).with_keep_trying(true);
-    let registration = registry.register_with("registered", instance, options).await.unwrap();
     let services: usize = services.parse().unwrap();
     let watches: Vec<_> =
         (0..services).map(|n| registry.service(format!("s{n}").as_str()).unwrap()).collect();
@@ -150,6 +153,12 @@ async fn child() {
     };
     let all = watches.iter().enumerate().map(|(n, watch)| next(n, watch.subscribe()));
     let mut changes: FuturesUnordered<_> = all.collect();
+    // Every other one when its watches are there already.
+    if number.ends_with(['1', '3', '5']) {
+        sleep(SECOND).await;
+    }
+    let options = RegisterOptions::default().with_ttl(6 * SECOND).with_keep_trying(true);
+    let registration = registry.register_with("registered", instance, options).await.unwrap();
     loop {
         let (n, snapshot, watch) = tokio::select! {
             Some(change) = changes.next() => change,
@@ -186,6 +195,36 @@ async fn more_services_than_the_agent_allows_connections() {
     assert_eq!((seen.stale, seen.troubled, seen.fewest), (0, 0, 1));
     assert!(seen.ready <= 40 * SECOND, "{:?}", seen.ready);
     assert!(seen.slowest <= 40 * SECOND, "{:?}", seen.slowest);
+}
+
+#[tokio::test]
+async fn handles_of_one_agent_share_its_connections() {
+    let Some(consul) = Consul::start_or_skip().await else { return };
+    let proxy = FaultProxy::start(consul.addr()).await;
+    let (mut handles, mut watches) = (Vec::new(), Vec::new());
+    for n in 0..220 {
+        let registry = connect(ConsulConfig::new([proxy.endpoint()])).await;
+        let handle = RegistryHandle::new(registry);
+        watches.push(handle.service(format!("s{n}").as_str()).unwrap().subscribe());
+        handles.push(handle);
+    }
+    for watch in &mut watches {
+        let known = watch.wait_for(|now| !now.freshness.is_pending());
+        timeout(60 * SECOND, known).await.expect("all are known").unwrap();
+    }
+    let instance = Instance::new("10.1.0.9:80").unwrap();
+    let registration = handles[7].register("registered", instance).await.unwrap();
+    for n in [0, 100, 219] {
+        put_plain(&consul, &format!("s{n}"), &format!("s{n}"), "10.0.0.1").await;
+        let seen = watches[n].wait_for(|now| now.instances.len() == 1);
+        timeout(60 * SECOND, seen).await.expect("it is seen").unwrap();
+        let open = proxy.open_connections();
+        assert!(open <= 60 + 4 + 2, "{open}");
+    }
+    assert!(watches.iter().all(|watch| !watch.current().freshness.is_stale()));
+    registration.deregister().await.unwrap();
+    drop((handles, watches));
+    eventually("all are closed", 10 * SECOND, || async { proxy.open_connections() == 0 }).await;
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use fleetward_consul::{ConsulConfig, ConsulRegistry};
 use fleetward_core::{ErrorKind, Registry, RegistryUrl, Source};
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::{Consul, Etcd};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpStream, UnixListener};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -128,6 +128,29 @@ async fn what_answers_at_a_wrong_port_is_named() {
         for error in errors {
             assert!(error.to_string().contains(part), "{error}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_speaks_no_http_is_named() {
+    let settings: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let alert: &[u8] = &[0x15, 3, 1, 0, 2, 2, 22];
+    for (bytes, part) in [(settings, "HTTP/2"), (alert, "write consuls://")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let _read = stream.read(&mut request).await;
+                let _written = stream.write_all(bytes).await;
+            }
+        });
+        let registry = connect(ConsulConfig::new([endpoint])).await;
+        let error = registry.list(&service("a")).await.unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+        let error = registry.register(&service("a"), &instance(0), TTL).await.unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
     }
 }
 
