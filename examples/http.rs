@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::extract::Path;
 use axum::http::StatusCode;
+use axum::serve::ListenerExt;
 use axum::{Router, routing::get};
 use clap::Parser;
 use fleetward::balancers::RoundRobin;
@@ -119,6 +120,10 @@ impl Server {
         let router = Router::new().route("/users/{id}", get(user));
         let registration = fleetward::register(registry, Instance::new(address)?).await?;
         let (stop, stopped) = oneshot::channel();
+        // Without it, an answer in several pieces may wait for a delayed ACK.
+        let listener = listener.tap_io(|connection| {
+            connection.set_nodelay(true).ok();
+        });
         let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
             stopped.await.ok();
             // Leave the registry first, then finish what is under way.

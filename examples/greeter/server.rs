@@ -74,10 +74,12 @@ pub(crate) async fn serve(
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<GreetServer<Greeter>>().await;
     let (stopping, stopped) = tokio::sync::oneshot::channel();
+    // Without it, answers to calls that overlap may wait for a delayed ACK.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
         .add_service(health)
         .add_service(GreetServer::new(Greeter { from: bound.to_string() }))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), async {
+        .serve_with_incoming_shutdown(incoming, async {
             stop.await;
             reporter.set_not_serving::<GreetServer<Greeter>>().await;
             if let Err(error) = registration.deregister().await {

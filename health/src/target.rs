@@ -34,7 +34,11 @@ impl Target {
         let mut last = None;
         for address in self.resolve(instance).await? {
             match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => {
+                    // A probe goes out at once, or a little later where that is refused.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
                 Err(error) => last = Some(error),
             }
         }

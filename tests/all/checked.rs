@@ -32,7 +32,7 @@ async fn a_channel_follows_a_health_page_on_another_port() {
     let instance = Instance::new(listener.local_addr().unwrap()).unwrap();
     let (_, service) = tonic_health::server::health_reporter();
     let server = tonic::transport::Server::builder().add_service(service);
-    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))));
 
     let probe = HttpProbe::new("/healthz").unwrap().with_port(port).unwrap();
     let check = Probing::new(probe).with_interval(Duration::from_millis(20));

@@ -17,6 +17,7 @@ mod health;
 mod observability;
 #[cfg(all(unix, feature = "grpc", any(feature = "consul", feature = "etcd")))]
 mod programs;
+mod recipes;
 #[cfg(feature = "grpc")]
 mod secrets;
 mod views;

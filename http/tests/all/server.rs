@@ -50,7 +50,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State { name: address.to_string(), ..State::default() });
         let (counted, handled) = (state.clone(), state.clone());
-        let listener = listener.tap_io(move |_| {
+        let listener = listener.tap_io(move |connection| {
+            connection.set_nodelay(true).unwrap();
             counted.connections.fetch_add(1, Ordering::SeqCst);
         });
         let router = axum::Router::new().fallback(move |request| handle(handled.clone(), request));
