@@ -32,6 +32,7 @@ pub struct ConnectionConfig {
     pub(super) drain_timeout: Duration,
     pub(super) tcp_nodelay: bool,
     pub(super) tcp_keepalive: Option<Duration>,
+    pub(super) tcp_user_timeout: Option<Duration>,
     pub(super) keep_alive_interval: Option<Duration>,
     pub(super) keep_alive_timeout: Duration,
     pub(super) keep_alive_while_idle: bool,
@@ -51,7 +52,8 @@ impl Default for ConnectionConfig {
             backoff: Backoff::default(),
             drain_timeout: Duration::from_secs(30),
             tcp_nodelay: true,
-            tcp_keepalive: None,
+            tcp_keepalive: Some(Duration::from_secs(5)),
+            tcp_user_timeout: Some(Duration::from_secs(10)),
             keep_alive_interval: None,
             keep_alive_timeout: Duration::from_secs(20),
             keep_alive_while_idle: false,
@@ -104,18 +106,42 @@ impl ConnectionConfig {
         self
     }
 
-    /// Sends TCP keepalive probes on a connection that was silent for `idle` (default: none).
+    /// Sends a TCP keepalive probe on a connection that was silent for `idle`, and again each `idle`
+    /// (default 5 s; `None`: no probes).
+    ///
+    /// The kernel of the other host answers, so no server's rule on pings applies. It shows that the
+    /// host is gone, not that a process hangs; see
+    /// [`with_http2_keep_alive_interval`](Self::with_http2_keep_alive_interval) for that.
     #[must_use]
-    pub fn with_tcp_keepalive(mut self, idle: Duration) -> Self {
-        self.tcp_keepalive = Some(idle);
+    pub fn with_tcp_keepalive(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        let bounded = |idle: Duration| idle.clamp(Duration::from_secs(1), FOREVER);
+        self.tcp_keepalive = idle.into().map(bounded);
         self
     }
 
-    /// Pings the server each `interval` while there are calls, so that a connection whose other end
-    /// silently went away is noticed (default: none; at least 1 s).
+    /// Sets how long a host may leave what was sent unconfirmed before the connection counts as lost
+    /// (`TCP_USER_TIMEOUT`, as in gRFC A18; default 10 s; `None`: what the system does, mostly 15
+    /// minutes). On Linux only; elsewhere it has no effect.
     ///
-    /// gRPC servers answer pings that come too often with GOAWAY `too_many_pings`: many allow one in
-    /// five minutes unless configured otherwise. Agree on it with who runs the server.
+    /// With the keepalive probes, this ends the calls at a host that went dark within about so long,
+    /// as `UNAVAILABLE`. They may have been carried out, so nothing is repeated by that alone: the
+    /// retry policy decides. A server that is slow or hangs is not affected, for its kernel goes on
+    /// confirming. Shorter than a few seconds, and an interruption of the network that calls would
+    /// have survived ends them.
+    #[must_use]
+    pub fn with_tcp_user_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        let bounded = |timeout: Duration| timeout.clamp(Duration::from_millis(1), FOREVER);
+        self.tcp_user_timeout = timeout.into().map(bounded);
+        self
+    }
+
+    /// Pings the server each `interval` while there are calls, so that a process that hangs is noticed
+    /// (default: none; at least 1 s). A host that is gone is noticed without it:
+    /// [`with_tcp_user_timeout`](Self::with_tcp_user_timeout).
+    ///
+    /// gRPC servers answer pings that come too often with GOAWAY `too_many_pings`: grpc-go and
+    /// grpc-core allow one in five minutes unless configured otherwise, which is too few to be of use
+    /// here, and is why there are none by default. Agree on more with who runs the server.
     #[must_use]
     pub fn with_http2_keep_alive_interval(mut self, interval: Duration) -> Self {
         self.keep_alive_interval = Some(interval.clamp(Duration::from_secs(1), FOREVER));

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use fleetward_core::{Address, Error, ErrorKind, Host};
 use h2::client::Builder;
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -119,9 +120,14 @@ impl Dialer {
     fn prepared(&self, stream: TcpStream) -> Result<TcpStream, Error> {
         let set = || {
             stream.set_nodelay(self.config.tcp_nodelay)?;
+            let socket = socket2::SockRef::from(&stream);
             if let Some(idle) = self.config.tcp_keepalive {
-                let keepalive = socket2::TcpKeepalive::new().with_time(idle);
-                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+                let keepalive = TcpKeepalive::new().with_time(idle).with_interval(idle);
+                socket.set_tcp_keepalive(&keepalive)?;
+            }
+            #[cfg(target_os = "linux")]
+            if let Some(timeout) = self.config.tcp_user_timeout {
+                socket.set_tcp_user_timeout(Some(timeout))?;
             }
             Ok(())
         };
@@ -204,4 +210,50 @@ pub(crate) fn unavailable(
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> Error {
     Error::new(ErrorKind::Unavailable, format!("{what}: {}", describe(&error))).with_source(error)
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn dialled(config: ConnectionConfig) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::try_from(listener.local_addr().unwrap()).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        Dialer::new(config).connect_tcp(&address, until).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_host_that_went_dark_is_noticed_by_default_and_small_frames_are_not_held_back() {
+        let stream = dialled(ConnectionConfig::default()).await;
+        assert!(stream.nodelay().unwrap());
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(5));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(10)));
+    }
+
+    #[tokio::test]
+    async fn it_is_as_quick_as_it_is_told_to_be() {
+        let config = ConnectionConfig::default()
+            .with_tcp_keepalive(Duration::from_secs(7))
+            .with_tcp_user_timeout(Duration::from_millis(2500));
+        let stream = dialled(config).await;
+        let socket = socket2::SockRef::from(&stream);
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(7));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(2500)));
+
+        let config =
+            ConnectionConfig::default().with_tcp_keepalive(None).with_tcp_user_timeout(None);
+        let stream = dialled(config).await;
+        let socket = socket2::SockRef::from(&stream);
+        assert!(!socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+    }
 }

@@ -66,9 +66,17 @@ pub struct Pool<C = HttpConnector> {
 
 impl Pool {
     /// Connects in plaintext.
+    ///
+    /// A host that went dark is noticed within about ten seconds, by TCP keepalive probes after five
+    /// seconds of silence and, on Linux, `TCP_USER_TIMEOUT`. A connector of yours has settings of its
+    /// own.
     pub fn new() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.set_keepalive(Some(KEEPALIVE));
+        connector.set_keepalive_interval(Some(KEEPALIVE));
+        #[cfg(target_os = "linux")]
+        connector.set_tcp_user_timeout(Some(USER_TIMEOUT));
         Self::with(connector, false)
     }
 }
@@ -133,6 +141,13 @@ impl<C> Pool<C> {
     }
 }
 
+/// After so long a silence the other host's kernel is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// For so long it may leave what was sent unconfirmed; then the connection is lost.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
+
 #[async_trait]
 impl<C> Factory<Origin<Pooled<C>>> for Pool<C>
 where
@@ -186,5 +201,28 @@ impl<C> fmt::Debug for Pool<C> {
             .field("idle_timeout", &self.idle_timeout)
             .field("max_idle", &self.max_idle)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_that_went_dark_is_noticed_and_small_writes_are_not_held_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let mut connector = Pool::new().connector;
+        std::future::poll_fn(|cx| connector.poll_ready(cx)).await.unwrap();
+        let stream = Service::<Uri>::call(&mut connector, target).await.unwrap().into_inner();
+        assert!(stream.nodelay().unwrap());
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
     }
 }
