@@ -50,8 +50,8 @@ impl Default for RoundRobin {
 }
 
 impl Balancer for RoundRobin {
-    fn pick(&self, endpoints: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
-        let turn = self.start.wrapping_add(self.turns.next() as usize);
+    fn pick(&self, endpoints: &ReadySet<'_>, context: &PickContext<'_>) -> Option<usize> {
+        let turn = self.start.wrapping_add(self.turns.of(context) as usize);
         turn.checked_rem(endpoints.len())
     }
 }

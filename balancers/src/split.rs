@@ -131,15 +131,15 @@ impl<B: Balancer + 'static> Split<B> {
     }
 
     /// The next number in 0..1.
-    fn unit(&self) -> f64 {
-        let ticket = self.start.wrapping_add(self.turns.next().wrapping_mul(STEP));
+    fn unit(&self, context: &PickContext<'_>) -> f64 {
+        let ticket = self.start.wrapping_add(self.turns.of(context).wrapping_mul(STEP));
         (ticket >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
 impl<B: Balancer + 'static> Balancer for Split<B> {
     fn pick(&self, endpoints: &ReadySet<'_>, context: &PickContext<'_>) -> Option<usize> {
-        let unit = self.unit();
+        let unit = self.unit(context);
         match Grouped::<B>::of(endpoints) {
             Some(grouped) => grouped.pick(unit, context),
             None => self.group(endpoints).pick(unit, context),

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
+use fleetward_core::PickContext;
+
 /// So many turns does a thread take at once that meets another one at the count.
 const LEASE: u64 = 64;
 
@@ -35,6 +37,14 @@ struct Lease {
 
 // Relaxed throughout: a turn orders nothing else.
 impl Turns {
+    /// The turn of one call: the next one. A second choice takes none, but any at random: if it took the next
+    /// one, that would be lost to whom it belongs, and the calls that follow would skip the same endpoints
+    /// again and again.
+    #[inline]
+    pub(crate) fn of(&self, context: &PickContext<'_>) -> u64 {
+        if context.is_second_choice() { fastrand::u64(..) } else { self.next() }
+    }
+
     /// Counts from 0. Wrapping around jumps once in centuries.
     pub(crate) fn next(&self) -> u64 {
         let Some(leases) = self.leases.get() else {

@@ -73,8 +73,8 @@ impl Default for WeightedRoundRobin {
 }
 
 impl Balancer for WeightedRoundRobin {
-    fn pick(&self, endpoints: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
-        let turn = self.turns.next();
+    fn pick(&self, endpoints: &ReadySet<'_>, context: &PickContext<'_>) -> Option<usize> {
+        let turn = self.turns.of(context);
         let on = self.start.wrapping_add(turn);
         match endpoints.prepared::<Plan>() {
             Some(Plan::Equal) => Some(on.checked_rem(endpoints.len() as u64)? as usize),

@@ -17,7 +17,12 @@ use crate::{BoxError, Error, InFlight, Outcome};
 ///
 /// impl Observer<u16> for ByStatus {
 ///     fn response(&self, status: u16, call: InFlight) -> u16 {
-///         call.finish(if status < 500 { Outcome::Success } else { Outcome::FAILURE });
+///         call.finish(match status {
+///             ..400 => Outcome::Success,
+///             // The caller's fault, or the instance's.
+///             400..500 => Outcome::Refused,
+///             500.. => Outcome::FAILURE,
+///         });
 ///         status
 ///     }
 /// }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use crate::{InstanceId, Member};
+use crate::{InstanceId, Member, Operation};
 
 /// Finds what a request says under a name: for gRPC and HTTP its headers.
 pub type Lookup = for<'a> fn(request: &'a dyn Any, name: &str) -> Option<&'a [u8]>;
@@ -19,6 +19,8 @@ pub struct PickContext<'a> {
     tried: &'a [InstanceId],
     tried_is_sorted: bool,
     excludes_nothing: bool,
+    operation: Operation,
+    second_choice: bool,
     now: Option<Instant>,
 }
 
@@ -61,6 +63,26 @@ impl<'a> PickContext<'a> {
         Self { tried_is_sorted: true, ..self.with_attempt(attempt, tried) }
     }
 
+    /// With what the request asks for, where instances may differ in whether they can do it.
+    #[must_use]
+    #[inline]
+    pub fn with_operation(mut self, operation: Operation) -> Self {
+        self.operation = operation;
+        self
+    }
+
+    /// For a call that is not to go where its operation is [refused](crate::Outcome::Refused): the
+    /// balancer has chosen such an endpoint for it.
+    pub(crate) fn with_second_choice(mut self) -> Self {
+        self.second_choice = true;
+        self
+    }
+
+    pub(crate) fn without_tried(mut self) -> Self {
+        self.tried = &[];
+        self
+    }
+
     /// As if every endpoint were as good for this call as any other.
     pub(crate) fn without_exclusion(mut self) -> Self {
         self.excludes_nothing = true;
@@ -94,8 +116,28 @@ impl<'a> PickContext<'a> {
         self.attempt
     }
 
-    /// Whether a call is not to go there now, because an earlier attempt of it did, or because the
-    /// endpoint comes back from an ejection and has its one call already.
+    /// Whether the balancer has chosen for this call already, in vain: an endpoint that refuses what it asks
+    /// for. That happens for as long as the endpoint does so; a balancer that counts turns had better not
+    /// count it.
+    #[inline]
+    pub fn is_second_choice(&self) -> bool {
+        self.second_choice
+    }
+
+    /// What the request asks for.
+    #[inline]
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// Whether there were earlier attempts.
+    pub(crate) fn is_again(&self) -> bool {
+        !self.tried.is_empty()
+    }
+
+    /// Whether a call is not to go there now, because an earlier attempt of it did, because the
+    /// endpoint comes back from an ejection and has its one call already, or because it refuses what
+    /// the call asks for and others do it.
     ///
     /// It is a wish: a balancer that takes nothing else is asked once more as if nothing were excluded
     /// ([`pick_allowed`](crate::pick_allowed)).
@@ -104,7 +146,10 @@ impl<'a> PickContext<'a> {
     /// simply asked again.
     #[inline]
     pub fn excludes(&self, member: &Member) -> bool {
-        !self.excludes_nothing && (!member.lets_in() || self.has_tried(member.instance().id()))
+        !self.excludes_nothing
+            && (!member.lets_in()
+                || self.has_tried(member.instance().id())
+                || self.second_choice && member.state().is_no_better(self.operation))
     }
 
     /// Whether an earlier attempt went there.

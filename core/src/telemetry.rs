@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::endpoint::Checked;
+use crate::endpoint::{Checked, News};
 use crate::supervised::shielded;
 use crate::{Connectivity, Error, Freshness, InstanceId, ServiceName};
 
@@ -255,6 +255,19 @@ pub(crate) fn view_panicked(service: &str, first: bool) {
         error!(service, "a view panicked; its last choice is kept");
     } else {
         debug!(service, "a view panicked again");
+    }
+}
+
+/// An endpoint refuses what others do, or no longer does.
+pub(crate) fn refuses(service: &str, instance: &InstanceId, news: News) {
+    match news {
+        News::Refuses => {
+            warn!(service, %instance, "refuses what others do");
+            count!("fleetward_refusing_total", service, 1);
+        }
+        News::Answers => {
+            info!(service, %instance, "no longer refuses what others do");
+        }
     }
 }
 

@@ -17,8 +17,8 @@ use self::waiting::Repeat;
 
 use crate::endpointer::BalancerId;
 use crate::{
-    Balancer, BoxError, ByResult, Endpointer, InFlight, Lookup, Member, Observer, PickContext,
-    attempt, pick_allowed,
+    Balancer, BoxError, ByResult, Endpointer, InFlight, Lookup, Member, Observer, OperationOf,
+    PickContext, attempt, choose_way,
 };
 
 /// All that a call needs of the endpoint picked.
@@ -92,6 +92,7 @@ struct Shared<S, O> {
     id: BalancerId,
     observer: O,
     lookup: Option<Lookup>,
+    operation: Option<OperationOf>,
 }
 
 impl<S> Balanced<S> {
@@ -114,6 +115,7 @@ impl Balanced<()> {
 #[must_use]
 pub struct BalancedBuilder<O = ByResult> {
     lookup: Option<Lookup>,
+    operation: Option<OperationOf>,
     observer: O,
 }
 
@@ -124,9 +126,17 @@ impl<O> BalancedBuilder<O> {
         self
     }
 
+    /// Says what a request asks for, so that errors that may be the caller's fault
+    /// ([`Outcome::Refused`](crate::Outcome::Refused)) are weighed by what was asked (default: all
+    /// requests ask for the same).
+    pub fn operation(mut self, operation: OperationOf) -> Self {
+        self.operation = Some(operation);
+        self
+    }
+
     /// Sets who judges how calls went (default: [`ByResult`]).
     pub fn observer<P>(self, observer: P) -> BalancedBuilder<P> {
-        BalancedBuilder { lookup: self.lookup, observer }
+        BalancedBuilder { lookup: self.lookup, operation: self.operation, observer }
     }
 
     /// Sends each request to the endpoint that `balancer` picks.
@@ -137,8 +147,8 @@ impl<O> BalancedBuilder<O> {
     ) -> Balanced<S, O> {
         let balancer: Arc<dyn Balancer> = Arc::new(balancer);
         let id = endpointer.attach(&balancer);
-        let Self { lookup, observer } = self;
-        let shared = Shared { endpointer, balancer, id, observer, lookup };
+        let Self { lookup, operation, observer } = self;
+        let shared = Shared { endpointer, balancer, id, observer, lookup, operation };
         Balanced { shared: Arc::new(shared), wait: WaitForReady::default() }
     }
 }
@@ -184,7 +194,7 @@ impl<S: Clone, O> Balanced<S, O> {
         repeat: Repeat,
         take: impl FnOnce(&Member, &S, InFlight) -> T,
     ) -> Choice<T> {
-        let Shared { endpointer, balancer, id, lookup, .. } = &*self.shared;
+        let Shared { endpointer, balancer, id, lookup, operation, .. } = &*self.shared;
         let set = endpointer.load();
         let mut attempt = attempt::current();
         let now = attempt.now();
@@ -196,9 +206,12 @@ impl<S: Clone, O> Balanced<S, O> {
         if let Some(lookup) = lookup {
             context = context.with_lookup(*lookup);
         }
-        let position = pick_allowed(&**balancer, &set.ready_for(*id), &context);
-        let picked = position.and_then(|at| Some((set.ready().get(at)?, set.service(at)?)));
-        let Some((member, service)) = picked else {
+        let operation = operation.map(|operation| operation(request)).unwrap_or_default();
+        context = context.with_operation(operation);
+        let chosen = choose_way(&**balancer, &set.ready_for(*id), &context);
+        let chosen =
+            chosen.and_then(|(at, way)| Some((set.ready().get(at)?, set.service(at)?, way)));
+        let Some((member, service, way)) = chosen else {
             attempt.goes_to(None, now);
             return Choice::Nothing;
         };
@@ -212,7 +225,7 @@ impl<S: Clone, O> Balanced<S, O> {
             again.rounds += 1;
         }
         attempt.goes_to(Some(member.state()), now);
-        Choice::Picked(take(member, service, member.begin_at(now)))
+        Choice::Picked(take(member, service, member.begin_by(operation, way, now)))
     }
 }
 

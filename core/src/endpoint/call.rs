@@ -8,14 +8,24 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::EndpointState;
-use crate::attempt;
+use super::doubt::Heard;
+use crate::{Operation, attempt};
 
 /// How a call went, as far as the instance is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The instance answered, and be it with an error that the caller caused.
+    /// The instance answered well.
     Success,
+    /// The instance answered at once with an error that may be the caller's fault or its own: the
+    /// request is not allowed, not known, not in order.
+    ///
+    /// It never lowers the instance's latency. If the instance goes on to refuse an
+    /// [operation](crate::Operation) that others do, its calls of it go to the others.
+    Refused,
+    /// What answered is no instance of the service: it speaks another protocol. A failure, and a
+    /// refusal.
+    Foreign,
     /// The instance failed.
     Failure {
         /// How long it asks to be left alone.
@@ -47,15 +57,52 @@ impl Outcome {
 pub struct InFlight {
     state: Arc<EndpointState>,
     started: Instant,
+    operation: Operation,
+    way: Way,
+    /// The head is here: how long the rest takes is no latency.
+    has_head: bool,
     answered: bool,
     probe: bool,
     judged: bool,
 }
 
+/// How a call came to an endpoint.
+#[derive(Debug, Default)]
+pub(crate) enum Way {
+    /// By the balancer's choice.
+    #[default]
+    Straight,
+    /// Although the endpoint is doubted: there is no better one.
+    Forced,
+    /// In place of an endpoint that is doubted.
+    Instead(Arc<EndpointState>),
+}
+
 impl InFlight {
-    pub(super) fn new(state: Arc<EndpointState>, now: Instant) -> Self {
+    pub(super) fn new(
+        state: Arc<EndpointState>,
+        operation: Operation,
+        way: Way,
+        now: Instant,
+    ) -> Self {
         let probe = state.enter();
-        Self { state, started: now, answered: false, probe, judged: false }
+        Self {
+            state,
+            started: now,
+            operation,
+            way,
+            has_head: false,
+            answered: false,
+            probe,
+            judged: false,
+        }
+    }
+
+    /// A head is here that tells nothing but that the instance is alive: whether the answer is good
+    /// shows later, and then the latency may be measured to here ([`answered_at`](Self::answered_at)).
+    pub fn heard_at(&mut self, now: Instant) {
+        self.has_head = true;
+        self.state.heard(now.saturating_duration_since(self.started), now);
     }
 
     /// The head of a good answer is here: the latency is measured now and not at the end, which may
@@ -66,9 +113,10 @@ impl InFlight {
 
     /// As [`answered`](Self::answered), at a time that the caller knows already.
     pub fn answered_at(&mut self, now: Instant) {
+        self.has_head = true;
         if !std::mem::replace(&mut self.answered, true) {
-            let rtt = now.saturating_duration_since(self.started);
-            self.state.answered(rtt, self.probe, now);
+            self.state.answered(self.operation, self.started, self.probe, now);
+            self.tell(Heard::Good, now);
             // It has said what it was to say. Its end, hours later perhaps, is no word of another one.
             self.probe = false;
         }
@@ -102,15 +150,43 @@ impl InFlight {
         if self.answered {
             return self.judge(Outcome::Success, now);
         }
-        self.state.took_at_least(now.saturating_duration_since(self.started), now);
+        if !self.has_head {
+            self.state.took_at_least(now.saturating_duration_since(self.started), now);
+        }
         self.judged = true;
     }
 
     fn judge(&mut self, outcome: Outcome, now: Instant) {
-        // The length of a stream that breaks is no latency.
-        let started = if self.answered { now } else { self.started };
-        self.state.judge(outcome, started, self.probe, now);
         self.judged = true;
+        let started = if self.has_head { now } else { self.started };
+        let elapsed = now.saturating_duration_since(started);
+        match outcome {
+            // What it has answered already was good.
+            Outcome::Refused if !self.answered => {
+                let (operation, probe) = (self.operation, self.probe);
+                let heard = self.state.refused(operation, elapsed, &self.way, probe, now);
+                self.tell(heard, now);
+            }
+            Outcome::Foreign => {
+                self.state.failed(elapsed, self.probe, now);
+                if !self.answered {
+                    let heard = self.state.refused_foreign(self.operation, &self.way, now);
+                    self.tell(heard, now);
+                }
+            }
+            Outcome::Success | Outcome::Refused => self.state.succeeded(),
+            Outcome::Failure { pushback } => {
+                self.state.failed(elapsed.max(pushback.unwrap_or_default()), self.probe, now);
+            }
+            Outcome::Ignored => {}
+        }
+    }
+
+    /// Tells the endpoint in whose place the call came here how it went.
+    fn tell(&self, heard: Heard, now: Instant) {
+        if let Way::Instead(doubted) = &self.way {
+            doubted.elsewhere(self.operation, heard, now);
+        }
     }
 }
 

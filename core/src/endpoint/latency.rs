@@ -7,7 +7,8 @@ use std::time::Duration;
 /// EWMA, as in Twitter's Finagle): a slow answer is believed immediately, a quick one by and by.
 ///
 /// One word, so that the pair it holds is read and written whole without a lock: the average in
-/// seconds as an `f32` above, the time of the last sample below. All bits zero is "no history".
+/// seconds as an `f32` above, the time of the last sample below. All bits zero is "no history". A negative
+/// average stands in for one: it was no good answer's, and the first sample takes its place.
 #[derive(Debug, Default)]
 pub(super) struct PeakEwma(AtomicU64);
 
@@ -32,6 +33,26 @@ impl PeakEwma {
         });
     }
 
+    /// Takes note of an answer that was not good: it took `least` seconds, and good ones take `usual`
+    /// elsewhere, if that is known.
+    ///
+    /// It says nothing of how long a good one takes, so it never lowers the average, and never lets it
+    /// look lower than good answers were: fading stops at what was measured or at what is usual, whichever is
+    /// less. Where nothing was measured, what is usual stands in.
+    pub(super) fn no_sample(&self, least: f32, usual: Option<f32>, at: Duration, tau: f32) {
+        let at = ticks(at);
+        let least = least.max(1e-9);
+        self.update(|known| {
+            let (cost, stamp) = known.unwrap_or((0.0, at));
+            let faded = cost.abs() * decay(since(stamp, at), tau);
+            let measured = if cost > 0.0 { cost } else { f32::INFINITY };
+            let floor = least.max(usual.map_or(0.0, |usual| measured.min(usual)));
+            // The sign stays: what stood in for an average still does.
+            let sign = if cost > 0.0 { 1.0 } else { -1.0 };
+            (floor > faded).then_some((floor * sign, at))
+        });
+    }
+
     /// Takes a sample that does not jump up either: it weighs only as much as the time since the last
     /// sample.
     pub(super) fn average(&self, rtt: f32, at: Duration, tau: f32) {
@@ -41,7 +62,9 @@ impl PeakEwma {
     }
 
     fn averaged(known: Option<(f32, u32)>, rtt: f32, at: u32, tau: f32) -> Option<(f32, u32)> {
-        let Some((cost, stamp)) = known else { return Some((rtt, at)) };
+        let Some((cost, stamp)) = known.filter(|(cost, _)| *cost > 0.0) else {
+            return Some((rtt, at));
+        };
         let elapsed = since(stamp, at);
         // Too close to the last one it weighs nothing, as far as an `f32` can tell; then the time
         // goes to the next one.
@@ -68,7 +91,19 @@ impl PeakEwma {
             return None;
         }
         let (cost, stamp) = unpack(bits);
-        Some(cost * decay(since(stamp, ticks(at)), tau))
+        Some(cost.abs() * decay(since(stamp, ticks(at)), tau))
+    }
+
+    /// Whether there is a sample, or something that stands in for one.
+    #[inline]
+    pub(super) fn is_known(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// The average as of the last sample, in seconds.
+    pub(super) fn level(&self) -> Option<f32> {
+        let bits = self.0.load(Ordering::Relaxed);
+        (bits != 0).then(|| unpack(bits).0.abs())
     }
 
     /// Forgets everything.
@@ -150,6 +185,38 @@ mod tests {
         let old = (-0.1f32).exp();
         let mixed = ewma.estimate(at(2.0), TAU).unwrap();
         assert!((mixed - (0.1 * old + 5.0 * (1.0 - old))).abs() < 1e-3, "{mixed}");
+    }
+
+    #[test]
+    fn an_answer_that_is_not_good_only_raises_it() {
+        let ewma = PeakEwma::default();
+        ewma.observe(0.1, at(0.0), TAU);
+        let quick = |seconds, usual| {
+            ewma.no_sample(0.001, usual, at(seconds), TAU);
+            ewma.estimate(at(seconds), TAU).unwrap()
+        };
+        assert_eq!(quick(0.0, None), 0.1);
+        // It has faded to a tenth of a tenth, and shows what it measured again, at most what is usual.
+        assert_eq!(quick(46.0, Some(0.03)), 0.03);
+        assert_eq!(quick(46.0, Some(7.0)), 0.03);
+        ewma.no_sample(2.0, Some(0.03), at(46.0), TAU);
+        assert_eq!(ewma.estimate(at(46.0), TAU), Some(2.0));
+    }
+
+    #[test]
+    fn what_is_usual_stands_in_until_the_first_sample() {
+        let ewma = PeakEwma::default();
+        ewma.no_sample(0.001, Some(0.5), at(0.0), TAU);
+        assert_eq!(ewma.estimate(at(0.0), TAU), Some(0.5));
+        ewma.no_sample(0.001, Some(0.7), at(1.0), TAU);
+        assert_eq!(ewma.estimate(at(1.0), TAU), Some(0.7));
+        // A lower one as well, and at once.
+        ewma.observe(0.1, at(1.0), TAU);
+        assert_eq!(ewma.estimate(at(1.0), TAU), Some(0.1));
+        let failing = PeakEwma::default();
+        failing.no_sample(0.001, None, at(0.0), TAU);
+        failing.average(5.0, at(0.0), TAU);
+        assert_eq!(failing.estimate(at(0.0), TAU), Some(5.0));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{EndpointState, InFlight, Surroundings};
-use crate::{Connectivity, FeedbackConfig, Instance};
+use super::{EndpointState, InFlight, Surroundings, Way};
+use crate::{Connectivity, FeedbackConfig, Instance, Operation};
 
 /// A callable instance, as a balancer sees it: what the registry says of it, and what the calls of
 /// this process have found out.
@@ -30,6 +30,13 @@ impl Member {
     pub fn detached_with(instance: Instance, feedback: FeedbackConfig) -> Self {
         let around = Surroundings { feedback, ..Surroundings::default() };
         let state = EndpointState::new(Arc::new(around), &instance);
+        Self { instance: Arc::new(instance), state: Arc::new(state) }
+    }
+
+    /// As [`detached`](Self::detached), of the same service as this one and with its settings: what the
+    /// endpoints of a service know of each other they share.
+    pub fn detached_beside(&self, instance: Instance) -> Self {
+        let state = EndpointState::new(self.state.around().clone(), &instance);
         Self { instance: Arc::new(instance), state: Arc::new(state) }
     }
 
@@ -85,7 +92,12 @@ impl Member {
     /// As [`begin`](Self::begin), at a time that the caller knows already.
     #[inline]
     pub fn begin_at(&self, now: Instant) -> InFlight {
-        InFlight::new(self.state.clone(), now)
+        self.begin_by(Operation::default(), Way::Straight, now)
+    }
+
+    #[inline]
+    pub(crate) fn begin_by(&self, operation: Operation, way: Way, now: Instant) -> InFlight {
+        InFlight::new(self.state.clone(), operation, way, now)
     }
 
     pub(crate) fn state(&self) -> &Arc<EndpointState> {

@@ -1,5 +1,7 @@
 //! What is known of an endpoint.
 
+mod learning;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,9 +9,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::learning::Usual;
+use super::Connectivity;
 use super::latency::PeakEwma;
 use super::outcomes::Outcomes;
-use super::{Connectivity, Outcome};
+use super::refusals::{Flags, Refusals};
 use crate::{Error, FeedbackConfig, Instance, InstanceId, telemetry};
 
 /// What all endpoints of a service have in common.
@@ -25,6 +29,7 @@ pub(crate) struct Surroundings {
     pub(crate) changed: Notify,
     /// The instances of which something has changed that decides on their place in that set.
     pub(crate) touched: Mutex<Vec<InstanceId>>,
+    pub(crate) usual: Usual,
 }
 
 impl Surroundings {
@@ -71,6 +76,7 @@ pub(crate) struct EndpointState {
     around: Arc<Surroundings>,
     instance: InstanceId,
     pub(crate) outcomes: Outcomes,
+    refusals: Refusals,
     /// Nanoseconds from `created` to when it last began to take calls.
     available_since: AtomicU64,
     /// How often its connection was lost.
@@ -97,6 +103,7 @@ struct Pulse {
     created: Instant,
     decay_seconds: f32,
     admission: AtomicU8,
+    refused: Flags,
 }
 
 impl EndpointState {
@@ -107,6 +114,7 @@ impl EndpointState {
             created: Instant::now(),
             decay_seconds: around.feedback.decay_seconds(),
             admission: AtomicU8::new(Admission::Open as u8),
+            refused: Flags::default(),
         };
         Self {
             pulse,
@@ -115,6 +123,7 @@ impl EndpointState {
             connectivity: AtomicU8::new(Connectivity::Ready as u8),
             checked: AtomicU8::new(Checked::Never as u8),
             outcomes: Outcomes::default(),
+            refusals: Refusals::default(),
             available_since: AtomicU64::new(0),
             last_error: Mutex::new(None),
             health_error: Mutex::new(None),
@@ -131,6 +140,10 @@ impl EndpointState {
 
     pub(crate) fn service(&self) -> &str {
         &self.around.service
+    }
+
+    pub(super) fn around(&self) -> &Arc<Surroundings> {
+        &self.around
     }
 
     /// Has the endpointer look again where it stands. After what has changed, before the wake.
@@ -375,80 +388,9 @@ impl EndpointState {
         self.pulse.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The head of a good answer is here. A probe need not wait for the end, which may be a stream's.
-    pub(super) fn answered(&self, rtt: Duration, probe: bool, now: Instant) {
-        self.took(rtt, now);
-        if probe && self.change_admission(Admission::Probing, Admission::Open) {
-            self.touch();
-            self.around.changed.notify_one();
-        }
-    }
-
     /// The call that tries it hangs: another one may try.
     pub(crate) fn offer_again(&self) {
         self.change_admission(Admission::Probing, Admission::Probe);
-    }
-
-    /// An answer took so long.
-    fn took(&self, rtt: Duration, now: Instant) {
-        let at = now.saturating_duration_since(self.pulse.created);
-        self.pulse.latency.observe(rtt.as_secs_f32(), at, self.pulse.decay_seconds);
-    }
-
-    /// An answer takes at least so long: nobody waited for it.
-    pub(super) fn took_at_least(&self, elapsed: Duration, now: Instant) {
-        if self.latency(now).is_none_or(|estimate| elapsed.as_secs_f32() > estimate) {
-            self.took(elapsed, now);
-        }
-    }
-
-    /// A failure, which took `least` or asks to be left alone for so long, and is the last of so many
-    /// in a row.
-    ///
-    /// Failures are often quick, and an endpoint that fails must not attract calls. But a single one
-    /// says little of an endpoint: it is averaged in, so that a share of failures shows as that share
-    /// of the penalty. From the third in a row on it is believed at once, and each one more doubles
-    /// what is known, for beside busy endpoints even the penalty may look quick.
-    fn failed(&self, least: Duration, in_a_row: u32, now: Instant) {
-        const BELIEVED: u32 = 3;
-        /// In seconds. Calls that fail together double it together; so it must not get out of hand.
-        const MOST: f32 = 60.0;
-        let penalty = self.around.feedback.failure_penalty();
-        let Some(known) = self.latency(now) else {
-            return self.took(penalty.max(least), now);
-        };
-        if penalty.is_zero() {
-            self.took_at_least(least, now);
-        } else if in_a_row < BELIEVED {
-            let at = now.saturating_duration_since(self.pulse.created);
-            let tau = self.pulse.decay_seconds;
-            // In this order: what was seen just now leaves no time to weigh.
-            self.pulse.latency.average(penalty.as_secs_f32(), at, tau);
-            self.took_at_least(least, now);
-        } else {
-            let doubled = Duration::from_secs_f32((known * 2.0).min(MOST));
-            self.took(penalty.max(least).max(doubled), now);
-        }
-    }
-
-    pub(super) fn judge(&self, outcome: Outcome, started: Instant, probe: bool, now: Instant) {
-        match outcome {
-            Outcome::Success => self.outcomes.success(),
-            Outcome::Failure { pushback } => {
-                let in_a_row = self.outcomes.failure();
-                let elapsed = now.saturating_duration_since(started);
-                self.failed(elapsed.max(pushback.unwrap_or_default()), in_a_row, now);
-                let relapsed =
-                    probe && self.change_admission(Admission::Probing, Admission::Relapsed);
-                if relapsed {
-                    self.touch();
-                }
-                if relapsed || in_a_row == self.around.suspect_after {
-                    self.around.changed.notify_one();
-                }
-            }
-            Outcome::Ignored => {}
-        }
     }
 }
 

@@ -58,6 +58,7 @@ const PROBE_TIME: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
     InARow,
+    Refuses,
     Moving,
     SuccessRate,
     FailureShare,
@@ -113,6 +114,7 @@ impl OutlierDetector {
     pub fn run(&mut self, now: Instant) -> bool {
         let mut changed = self.settle(now);
         changed |= self.in_a_row(now);
+        changed |= self.eject_those(Rule::Refuses, now, |host| host.state.refuses_all(now));
         let elapsed = now.saturating_duration_since(self.collected);
         if elapsed >= TICK {
             self.collected = now;
@@ -246,7 +248,7 @@ impl OutlierDetector {
             Rule::SuccessRate | Rule::FailureShare => {
                 self.config.base_ejection.saturating_mul(host.ejections.saturating_add(1))
             }
-            Rule::InARow | Rule::Moving | Rule::Probe => {
+            Rule::InARow | Rule::Refuses | Rule::Moving | Rule::Probe => {
                 self.config.first_ejection.saturating_mul(1 << host.ejections.min(30))
             }
         };
@@ -263,6 +265,7 @@ impl Rule {
     fn describe(self) -> &'static str {
         match self {
             Self::InARow => "failures in a row",
+            Self::Refuses => "refuses several operations that others do",
             Self::Moving => "low success rate of late",
             Self::SuccessRate => "lower success rate than the others",
             Self::FailureShare => "high share of failures",
