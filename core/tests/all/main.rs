@@ -20,6 +20,7 @@ mod picking;
 mod reentrancy;
 mod reflector;
 mod reflector_empty_set;
+mod refusals;
 mod registration;
 mod support;
 mod telemetry;
