@@ -7,20 +7,25 @@
 //! where none answers, the panic threshold decides.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fleetward_core::{
     Backoff, BackoffState, Error, ErrorKind, HealthCheck, HealthReporter, Instance,
 };
+use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
+use tower_service::Service;
 
-use crate::Connection;
+use crate::channel::{Head, describe_foreign};
 use crate::connection::Patient;
+use crate::{Connection, ResponseBody};
 
 /// Health checks by `grpc.health.v1.Health/Watch` (gRFC A17), for
 /// [`ChannelBuilder::health_check`](crate::ChannelBuilder::health_check).
@@ -32,6 +37,7 @@ use crate::connection::Patient;
 /// | says `SERVING` | is healthy |
 /// | says anything else | is unhealthy |
 /// | answers `UNIMPLEMENTED` | counts as healthy on this connection; told once as an event |
+/// | answers with anything but gRPC | is unhealthy |
 /// | ends the stream after a second and an answer | takes no call; the stream is opened again at once |
 /// | fails the stream otherwise | is unhealthy; the stream is opened again with backoff |
 ///
@@ -155,7 +161,8 @@ impl GrpcHealth {
         connection: &Connection,
         health: &HealthReporter,
     ) -> Result<(Streaming<Answer>, Answer), Status> {
-        let mut client = Grpc::new(connection.clone()).max_decoding_message_size(MAX_ANSWER);
+        let mut client =
+            Grpc::new(Native(connection.clone())).max_decoding_message_size(MAX_ANSWER);
         let mut opened = std::pin::pin!(async move {
             let mut request = Request::new(Question { service: self.service.clone() });
             request.extensions_mut().insert(Patient);
@@ -202,6 +209,33 @@ impl GrpcHealth {
 impl HealthCheck<Connection> for GrpcHealth {
     async fn run(&self, _: &Instance, connection: Connection, health: HealthReporter) {
         health.while_connected(|| self.watch(&connection, &health)).await;
+    }
+}
+
+/// A connection on which what is not gRPC is an error: `404 Not Found` says nothing of a server that does not
+/// know how to be checked.
+struct Native(Connection);
+
+impl Service<http::Request<Body>> for Native {
+    type Response = http::Response<ResponseBody>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Self::Response, Status>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.0.poll_ready(cx).map_err(|error| Status::from_error(error.into()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let response = self.0.call(request);
+        Box::pin(async move {
+            let response = response.await.map_err(|error| Status::from_error(error.into()))?;
+            match response.body().head() {
+                Head::Foreign(_) => {
+                    Err(Status::unavailable(describe_foreign(&response.into_parts().0)))
+                }
+                Head::Begun | Head::Succeeded | Head::Failed(_) => Ok(response),
+            }
+        })
     }
 }
 

@@ -39,7 +39,7 @@ impl ResponseBody {
         instance: InstanceId,
         mut room: Extensions,
     ) -> http::Response<Self> {
-        let head = Head::of(&response);
+        let head = Head::of(&response, response.body().is_end_stream());
         let mut response = response.map(|transport| Self {
             head,
             // What has ended keeps no connection open.
@@ -105,8 +105,11 @@ impl Body for ResponseBody {
             None => Poll::Ready(None),
         };
         let late = match &polled {
-            // A stream that never pauses must end too.
             Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                if frame.data_ref().is_some_and(|data| !data.is_empty()) {
+                    this.observed.data();
+                }
+                // A stream that never pauses must end too.
                 this.tail.as_ref().and_then(Tail::late)
             }
             Poll::Ready(end) => {

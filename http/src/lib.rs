@@ -13,7 +13,7 @@ mod retry_after;
 
 pub use client::{Client, ClientBuilder};
 pub use deadline::Timeout;
-pub use lookup::header;
+pub use lookup::{header, operation};
 pub use observer::ByStatus;
 pub use origin::{Origin, OriginError};
 pub use pool::{Dial, Pool, Pooled, Wire};

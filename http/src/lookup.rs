@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use fleetward_core::Operation;
 use http::Request;
 
 /// Finds a header, for balancers that go by a key of the request, such as `ring_hash`; and by HTTP/2's
@@ -29,9 +30,34 @@ pub fn header<'a, B: 'static>(request: &'a dyn Any, name: &str) -> Option<&'a [u
     }
 }
 
+/// What a request asks for: its method and the first part of its path, `GET /users` of `GET /users/7?all`.
+///
+/// A [`Client`](crate::Client) has it already; this is for a [`Balanced`](fleetward_core::Balanced) of one's own
+/// ([`BalancedBuilder::operation`](fleetward_core::BalancedBuilder::operation)), whose requests have bodies of
+/// type `B`.
+pub fn operation<B: 'static>(request: &dyn Any) -> Operation {
+    let Some(request) = request.downcast_ref::<Request<B>>() else { return Operation::default() };
+    let path = request.uri().path();
+    let end = path.bytes().skip(1).position(|byte| byte == b'/').map_or(path.len(), |at| at + 1);
+    Operation::named(request.method().as_str().as_bytes()).and(&path.as_bytes()[..end])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operation_is_the_method_and_the_first_part_of_the_path() {
+        let of = |method, uri| {
+            operation::<()>(&Request::builder().method(method).uri(uri).body(()).unwrap())
+        };
+        assert_eq!(of("GET", "/users/7?all"), of("GET", "http://shop/users/8"));
+        assert_eq!(of("GET", "/users"), of("GET", "/users?a=/b"));
+        assert_eq!(of("OPTIONS", "*"), of("OPTIONS", "*"));
+        assert_ne!(of("GET", "/users/7"), of("POST", "/users/7"));
+        assert_ne!(of("GET", "/users/7"), of("GET", "/orders/7"));
+        assert_ne!(of("GET", "/"), of("GET", "/users"));
+    }
 
     #[test]
     fn it_finds_headers_and_what_is_none() {

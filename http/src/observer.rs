@@ -18,10 +18,10 @@ const LONGEST_PUSHBACK: Duration = Duration::from_secs(60);
 /// ended or is dropped.
 ///
 /// 429 and 5xx are failures of the instance, with what `Retry-After` asks for (60 s at most), but for 501
-/// and 505, which say what the request asked for in vain; so are an error (unless it says
-/// nothing about the instance), and a body that breaks off. A
-/// failed call is over with its head. Any other response is a success, whether or not the caller likes it.
-/// The latency is the time to the head.
+/// and 505; so are an error (unless it says nothing about the instance), and a body that breaks off. Any
+/// other 4xx, 501 and 505 may be the caller's fault ([`Outcome::Refused`]): they are weighed by
+/// [`operation`](crate::operation), and tell nothing of the latency. Any other response is a success, and
+/// its latency the time to the head. A call that failed or was refused is over with its head.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByStatus;
 
@@ -37,6 +37,8 @@ where
     ) -> Response<ResponseBody<B>> {
         if is_failure(response.status()) {
             call.finish(Outcome::failure(pushback(response.headers())));
+        } else if response.status().is_client_error() || response.status().is_server_error() {
+            call.finish(Outcome::Refused);
         } else if response.body().is_end_stream() {
             call.finish(Outcome::Success);
         } else {

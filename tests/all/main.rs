@@ -1,6 +1,8 @@
 //! Whole-system tests through the facade, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // a test that panics has failed, as it should
 
+#[cfg(all(unix, feature = "grpc"))]
+mod black_hole;
 #[cfg(all(feature = "grpc", feature = "health"))]
 mod checked;
 #[cfg(all(feature = "grpc", feature = "http", feature = "health"))]

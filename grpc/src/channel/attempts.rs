@@ -6,13 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use fleetward_core::{Balanced, BalancedFuture, BoxError, LimitedFuture, WaitForReady};
-use http::StatusCode;
 use pin_project_lite::pin_project;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
-use super::head::Head;
+use super::head::{Head, describe_foreign};
 use super::observer::ByStatus;
 use super::replay::{Sending, Sent};
 use crate::connection::ResponseFuture;
@@ -152,8 +151,10 @@ where
         }
         Poll::Ready(match result {
             Ok(mut response) => match response.body().head() {
-                Head::Failed(code) => Err(Rejected { code, head: response.into_parts().0 }.into()),
-                _ => {
+                Head::Failed(code) | Head::Foreign(code) => {
+                    Err(Rejected { code, head: response.into_parts().0 }.into())
+                }
+                Head::Begun | Head::Succeeded => {
                     std::mem::take(this.sent).commit(&mut response);
                     Ok(response)
                 }
@@ -191,8 +192,8 @@ impl fmt::Display for Rejected {
                 let short: String = message.chars().take(200).collect();
                 write!(f, ": {}", short.escape_debug())
             }
-            None if self.head.status != StatusCode::OK => write!(f, ": HTTP {}", self.head.status),
-            None => Ok(()),
+            None if self.head.headers.contains_key(Status::GRPC_STATUS) => Ok(()),
+            None => write!(f, ": {}", describe_foreign(&self.head)),
         }
     }
 }

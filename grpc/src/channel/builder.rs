@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use fleetward_balancers::{PeakEwma, by_name};
 use fleetward_core::{
     Balanced, Balancer, EndpointerBuilder, Error, Factory, HealthCheck, HealthChecked, Instance,
-    Instancer, OutlierDetection, Readiness, RetryBudget, WaitForReady,
+    Instancer, Operation, OutlierDetection, Readiness, RetryBudget, WaitForReady,
 };
 use tonic::body::Body;
 
@@ -125,7 +125,8 @@ impl<T> ChannelBuilder<T> {
 
     /// Leaves instances out for a time that fail more than the others (default: off). A call counts as a
     /// failure of its instance if it ends in UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
-    /// UNAVAILABLE or DATA_LOSS, or misses the deadline here.
+    /// UNAVAILABLE or DATA_LOSS, if the answer is not gRPC, or if it misses the deadline here. An instance
+    /// that answers several methods with other errors where others answer them well is left out too.
     pub fn outlier_detection(mut self, detection: OutlierDetection) -> Self {
         self.outliers = Some(detection);
         self
@@ -258,8 +259,11 @@ impl<I: Instancer> ChannelBuilder<I> {
         self.take_over(&config);
         let endpointer = self.endpointer.build(self.target, factory);
         let balancer = self.balancer.unwrap_or_else(|| Arc::new(PeakEwma::new()));
-        let balanced =
-            Balanced::builder().observer(ByStatus).lookup(metadata).build(endpointer, balancer);
+        let balanced = Balanced::builder()
+            .observer(ByStatus)
+            .lookup(metadata)
+            .operation(method)
+            .build(endpointer, balancer);
         let service = balanced.endpointer().service();
         let plans = Plans::new(service, &config, &self.defaults, None);
         Channel {
@@ -308,6 +312,12 @@ impl Factory<Connection> for Connecting {
 fn metadata<'a>(request: &'a dyn Any, name: &str) -> Option<&'a [u8]> {
     let request = request.downcast_ref::<http::Request<Body>>()?;
     Some(request.headers().get(name)?.as_bytes())
+}
+
+/// Errors that may be the caller's fault are weighed by method.
+fn method(request: &dyn Any) -> Operation {
+    let request = request.downcast_ref::<http::Request<Body>>();
+    request.map(|request| Operation::named(request.uri().path().as_bytes())).unwrap_or_default()
 }
 
 impl<T> fmt::Debug for ChannelBuilder<T> {

@@ -23,7 +23,7 @@ use tower_service::Service;
 
 use self::attempts::Attempts;
 pub use self::builder::ChannelBuilder;
-pub(crate) use self::head::Head;
+pub(crate) use self::head::{Head, describe_foreign};
 use self::observer::ByStatus;
 pub(crate) use self::observer::Observed;
 use self::plan::{Defaults, Plans};

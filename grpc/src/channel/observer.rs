@@ -6,6 +6,7 @@ use bytes::Bytes;
 use fleetward_core::{BoxError, InFlight, Observer, Outcome};
 use http::HeaderMap;
 use http_body::Frame;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::head::Head;
@@ -25,10 +26,14 @@ impl Observer<http::Response<ResponseBody>> for ByStatus {
     ) -> http::Response<ResponseBody> {
         match response.body().head() {
             Head::Failed(code) => call.finish(outcome(code, response.headers())),
+            // A gateway's word that the instance is in trouble.
+            Head::Foreign(Code::Unavailable) => call.finish(Outcome::FAILURE),
+            Head::Foreign(_) => call.finish(Outcome::Foreign),
             Head::Succeeded => call.finish(Outcome::Success),
             Head::Begun => {
-                call.answered();
-                response.body_mut().observe(Observed(Some(call)));
+                let head = Instant::now();
+                call.heard_at(head);
+                response.body_mut().observe(Observed(Some((call, head))));
             }
         }
         response
@@ -39,7 +44,8 @@ impl Observer<http::Response<ResponseBody>> for ByStatus {
             Some(error) => match error.fate() {
                 // The instance has not seen it. That its connection is gone is known already.
                 Fate::Unsent | Fate::GoneAway => Outcome::Ignored,
-                Fate::Refused | Fate::Unknown => outcome(error.status().code(), &HeaderMap::new()),
+                Fate::Refused => Outcome::FAILURE,
+                Fate::Unknown => broken(error.status(), error.is_by_server()),
             },
             None => match error.downcast_ref::<fleetward_core::Error>() {
                 Some(error) if error.is_unsent() => Outcome::Ignored,
@@ -49,7 +55,7 @@ impl Observer<http::Response<ResponseBody>> for ByStatus {
     }
 }
 
-/// The codes by which a server says that it, and not the caller, is in trouble.
+/// Codes by which a server says that it is in trouble; the others may be the caller's fault.
 fn outcome(code: Code, head: &HeaderMap) -> Outcome {
     match code {
         Code::Unknown
@@ -58,8 +64,16 @@ fn outcome(code: Code, head: &HeaderMap) -> Outcome {
         | Code::Internal
         | Code::Unavailable
         | Code::DataLoss => Outcome::failure(pushback(head)),
-        Code::Cancelled => Outcome::Ignored,
-        _ => Outcome::Success,
+        Code::Ok => Outcome::Success,
+        _ => Outcome::Refused,
+    }
+}
+
+/// What the end of a stream without a status says. If it was cancelled here, the caller did that.
+fn broken(status: &Status, by_server: bool) -> Outcome {
+    match status.code() {
+        Code::Cancelled if !by_server => Outcome::Ignored,
+        _ => Outcome::FAILURE,
     }
 }
 
@@ -71,15 +85,23 @@ fn pushback(head: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// Takes a call to the end of its response's body. Dropped before, the call was given up.
+/// Takes a call whose head came at that time to the end of its response's body. Dropped before, the call was
+/// given up.
 #[derive(Default)]
-pub(crate) struct Observed(Option<InFlight>);
+pub(crate) struct Observed(Option<(InFlight, Instant)>);
 
 impl Observed {
     /// The call's deadline passed before its end.
     pub(crate) fn expired(&mut self) {
-        if let Some(call) = self.0.take() {
+        if let Some((call, _)) = self.0.take() {
             call.finish(Outcome::FAILURE);
+        }
+    }
+
+    /// A part of a message: only now is it known that the answer is one. Its latency is the time to its head.
+    pub(crate) fn data(&mut self) {
+        if let Some((call, head)) = &mut self.0 {
+            call.answered_at(*head);
         }
     }
 
@@ -88,15 +110,19 @@ impl Observed {
         let (code, outcome) = match end {
             Some(Ok(frame)) => {
                 let trailers = frame.trailers_ref()?;
-                let code = trailers.get(Status::GRPC_STATUS);
-                let code = code.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
-                (Some(code), outcome(code, trailers))
+                match trailers.get(Status::GRPC_STATUS) {
+                    Some(code) => {
+                        let code = Code::from_bytes(code.as_bytes());
+                        (Some(code), outcome(code, trailers))
+                    }
+                    None => (Some(Code::Unknown), Outcome::Foreign),
+                }
             }
-            Some(Err(status)) => (None, outcome(status.code(), &HeaderMap::new())),
+            Some(Err(status)) => (None, broken(status, false)),
             // gRPC ends with trailers: without them the server has broken off.
-            None => (None, Outcome::FAILURE),
+            None => (None, Outcome::Foreign),
         };
-        if let Some(call) = self.0.take() {
+        if let Some((call, _)) = self.0.take() {
             call.finish(outcome);
         }
         code

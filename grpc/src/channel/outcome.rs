@@ -8,6 +8,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::attempts::Rejected;
+use super::head::describe_foreign;
 use crate::ConnectionError;
 use crate::deadline::Deadline;
 
@@ -45,11 +46,20 @@ fn status(error: &RetryError, service: &str) -> Status {
     Status::new(code, format!("service {service}: {}{}", error.last(), error.before()))
 }
 
-/// The head as it came. After several attempts the message also says how many and where the last
+/// The head as it came; if it is no gRPC server's, with a status that says so. After several attempts the message also says how many and where the last
 /// one went; its own text stays in front.
 fn response(rejected: &Rejected, error: &RetryError, service: &str) -> http::Response<Body> {
     let mut head = rejected.head.clone();
     let attempts = error.attempts().len();
+    if !head.headers.contains_key(Status::GRPC_STATUS) {
+        let last = error.attempts().last().and_then(|last| last.instance.as_ref());
+        let place = last.map(|instance| format!("instance {instance}: ")).unwrap_or_default();
+        let message = percent_encode(&format!("{place}{}", describe_foreign(&rejected.head)));
+        if let Ok(message) = HeaderValue::from_bytes(&message) {
+            head.headers.insert(Status::GRPC_STATUS, HeaderValue::from(rejected.code as i32));
+            head.headers.insert(Status::GRPC_MESSAGE, message);
+        }
+    }
     if attempts > 1 && head.headers.contains_key(Status::GRPC_STATUS) {
         let old = head.headers.get(Status::GRPC_MESSAGE);
         let mut message = old.map(|old| old.as_bytes().to_vec()).unwrap_or_default();

@@ -31,7 +31,7 @@ impl Tail {
             Head::Begun => {}
             Head::Succeeded => tail.ended(Some(Code::Ok)),
             // It has been counted already, attempt by attempt.
-            Head::Failed(_) => tail.counts = false,
+            Head::Failed(_) | Head::Foreign(_) => tail.counts = false,
         }
         tail
     }

@@ -16,6 +16,7 @@ use super::slots::Slots;
 pub struct ConnectionError {
     instance: InstanceId,
     fate: Fate,
+    by_server: bool,
     status: Status,
     /// Behind a lock only because a body need not be `Sync` and an error must be.
     request: Mutex<Option<http::Request<Body>>>,
@@ -45,19 +46,22 @@ impl ConnectionError {
         if let Some(error) = error {
             status.set_source(Arc::new(error));
         }
-        Self { instance, fate: Fate::Unsent, status, request: Mutex::new(request) }
+        let (fate, by_server) = (Fate::Unsent, false);
+        Self { instance, fate, by_server, status, request: Mutex::new(request) }
     }
 
     /// The instance takes no more calls, and the request waited for room there.
     pub(super) fn withdrawn(instance: InstanceId, request: Option<http::Request<Body>>) -> Self {
         let text = "the instance takes no more calls; the request was not sent";
         let (fate, status) = (Fate::Unsent, Status::unavailable(text));
-        Self { instance, fate, status, request: Mutex::new(request) }
+        Self { instance, fate, by_server: false, status, request: Mutex::new(request) }
     }
 
     /// It failed while the server had the request, or might have.
     pub(super) fn failed(instance: InstanceId, error: Lost) -> Self {
-        Self { instance, fate: fate(&error), status: status(error), request: Mutex::new(None) }
+        let by_server = error.h2().is_some_and(h2::Error::is_remote);
+        let (fate, status) = (fate(&error), status(error));
+        Self { instance, fate, by_server, status, request: Mutex::new(None) }
     }
 
     /// The instance.
@@ -80,6 +84,11 @@ impl ConnectionError {
     /// once.
     pub fn take_request(&self) -> Option<http::Request<Body>> {
         self.request.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the server ended the stream or the connection, and not this side.
+    pub(crate) fn is_by_server(&self) -> bool {
+        self.by_server
     }
 
     pub(crate) fn fate(&self) -> Fate {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)] // a test that panics has failed, as it should
 
 mod a6;
+mod black_hole;
 mod calls;
 mod concurrency;
 mod connecting;

@@ -290,6 +290,8 @@ struct Counted {
 
 impl Counted {
     fn new(stream: TcpStream, seen: Arc<Seen>) -> Self {
+        // Or a response of several frames waits for the acknowledgement of the first.
+        stream.set_nodelay(true).unwrap();
         seen.connections.fetch_add(1, Ordering::SeqCst);
         seen.accepted.fetch_add(1, Ordering::SeqCst);
         Self { stream, seen }

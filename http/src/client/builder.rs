@@ -11,7 +11,7 @@ use fleetward_core::{
 };
 
 use super::{Client, Settings, Shared};
-use crate::{ByStatus, Pool, RequestBody, RetryPolicy, header};
+use crate::{ByStatus, Pool, RequestBody, RetryPolicy, header, operation};
 
 /// Settings of a [`Client`] of the service that `T` names.
 ///
@@ -159,6 +159,7 @@ impl<I: Instancer> ClientBuilder<I> {
         let balanced = Balanced::builder()
             .observer(ByStatus)
             .lookup(header::<RequestBody>)
+            .operation(operation::<RequestBody>)
             .build(endpointer, balancer)
             .wait_for_ready(self.wait);
         let (retried, once) = (self.settings.retried(), self.settings.once());

@@ -195,3 +195,50 @@ async fn a_header_reaches_the_balancer() {
         assert_eq!(text(response).await, server.id());
     }
 }
+
+/// Another program at an instance's address, or one that has lost its rights.
+#[tokio::test]
+async fn one_that_refuses_every_path_gets_few_calls() {
+    for (good, wrong) in [(4, 1), (1, 2)] {
+        for status in [400, 401, 403, 404, 405, 410, 421, 501] {
+            let mut servers = Vec::new();
+            for _ in 0..good + wrong {
+                servers.push(Server::start().await);
+            }
+            servers[..wrong].iter().for_each(|server| server.always(status));
+            let client = of(&servers).build();
+            ready(&client, good + wrong).await;
+            let mut failed = [0, 0];
+            for i in 0..400 {
+                // No two paths the same, in some cases not even their first part.
+                let path = if status == 404 { format!("/{i}") } else { format!("/users/{i}") };
+                let answer = get(&client, &path).await.unwrap();
+                failed[usize::from(i >= 100)] += usize::from(answer.status() != 200);
+            }
+            assert!(failed[1] <= 8, "{good} good ones, {status}: {failed:?}");
+        }
+    }
+}
+
+/// Paths that are nowhere are no instance's fault.
+#[tokio::test]
+async fn what_all_refuse_is_spread_as_ever() {
+    let mut servers = Vec::new();
+    for _ in 0..4 {
+        servers.push(Server::start().await);
+    }
+    servers.iter().for_each(|server| server.always(404));
+    let client = of(&servers)
+        .balancer(fleetward_balancers::RoundRobin::new())
+        .outlier_detection(OutlierDetection::default())
+        .build();
+    ready(&client, 4).await;
+    for _ in 0..800 {
+        get(&client, "/users/7").await.unwrap();
+    }
+    assert!(unhealthy(&client).is_empty());
+    for server in &servers {
+        let seen = server.seen().len();
+        assert!((150..=250).contains(&seen), "{seen}");
+    }
+}
