@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fleetward_core::{
-    Balancer, BoxError, FeedbackConfig, InFlight, Instance, Member, OutlierDetector, PickContext,
-    Prepared, ReadySet, pick_allowed,
+    Balancer, BoxError, FeedbackConfig, InFlight, Instance, Member, Operation, OutlierDetector,
+    PickContext, Prepared, ReadySet, begin_call,
 };
 use tokio::time::Instant;
 
@@ -63,7 +63,10 @@ impl Client {
         if let Some(zone) = its.zone {
             instance = instance.with_zone(zone);
         }
-        let member = Member::detached_with(instance, self.feedback.clone());
+        let member = match self.members.iter().flatten().next() {
+            Some(another) => another.detached_beside(instance),
+            None => Member::detached_with(instance, self.feedback.clone()),
+        };
         if let Some(detector) = &mut self.detector {
             detector.add(&member);
         }
@@ -117,11 +120,13 @@ impl Client {
         self.prepared = self.balancer.prepare(&self.set());
     }
 
-    /// Picks a server for a call that begins now.
-    pub(crate) fn pick(&self, now: Instant) -> Option<(u32, InFlight)> {
+    /// Picks a server for a call that begins now and asks for `operation`.
+    pub(crate) fn pick(&self, operation: u32, now: Instant) -> Option<(u32, InFlight)> {
         let set = self.set().with_prepared(self.prepared.as_ref());
-        let position = pick_allowed(&*self.balancer, &set, &PickContext::new().with_now(now))?;
-        Some((*self.servers.get(position)?, self.ready.get(position)?.begin_at(now)))
+        let operation = Operation::named(&operation.to_le_bytes());
+        let context = PickContext::new().with_now(now).with_operation(operation);
+        let (position, in_flight) = begin_call(&*self.balancer, &set, &context)?;
+        Some((*self.servers.get(position)?, in_flight))
     }
 
     /// Which servers to probe after a call.

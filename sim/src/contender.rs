@@ -88,7 +88,7 @@ impl Contender {
     }
 
     /// What it is called in tables and pictures.
-    pub fn title(&self) -> &'static str {
+    pub const fn title(&self) -> &'static str {
         self.title
     }
 

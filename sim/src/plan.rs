@@ -13,6 +13,8 @@ pub struct Plan {
     pub until: Nanos,
     /// After what time a client gives a call up; without it, it waits. The server works on.
     pub patience: Option<Nanos>,
+    /// How many different things calls ask for, each as often as any other; 0 is 1.
+    pub operations: u32,
     /// What happens when.
     pub actions: Vec<(Nanos, Action)>,
 }
@@ -111,4 +113,6 @@ pub struct Failure {
     pub probability: f64,
     /// How soon. Takes none of the server's slots.
     pub after: Nanos,
+    /// Whether it is an error that may be the caller's fault.
+    pub refuses: bool,
 }

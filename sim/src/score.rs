@@ -80,7 +80,8 @@ pub(crate) struct Latencies(Vec<Nanos>);
 
 impl Latencies {
     pub(crate) fn of(calls: &[Call]) -> Self {
-        let served = calls.iter().filter(|call| call.answer != Answer::Failed);
+        let served = |call: &&Call| !matches!(call.answer, Answer::Failed | Answer::Refused);
+        let served = calls.iter().filter(served);
         let mut sorted: Vec<_> = served.map(|call| call.took).collect();
         sorted.sort_unstable();
         Self(sorted)

@@ -77,9 +77,9 @@ impl Server {
         self.served_cold = 0;
     }
 
-    /// After what time it fails a call whose luck is `luck`, if it does.
-    pub(crate) fn fails(&self, luck: f64) -> Option<Nanos> {
-        self.failure.filter(|failure| luck < failure.probability).map(|failure| failure.after)
+    /// How it fails a call whose luck is `luck`, if it does.
+    pub(crate) fn fails(&self, luck: f64) -> Option<Failure> {
+        self.failure.filter(|failure| luck < failure.probability)
     }
 
     /// How many calls it has, waiting or not.

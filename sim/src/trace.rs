@@ -9,6 +9,8 @@ pub enum Answer {
     Good,
     /// With an error from the server.
     Failed,
+    /// With an error from the server that may be the caller's fault.
+    Refused,
     /// The client lost patience.
     GivenUp,
     /// It was under way still when the run ended.

@@ -7,7 +7,9 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::server::{CallId, Server};
-use crate::{Action, Answer, Arrivals, Call, Contender, MILLISECOND, Nanos, Plan, SECOND, Trace};
+use crate::{
+    Action, Answer, Arrivals, Call, Contender, Failure, MILLISECOND, Nanos, Plan, SECOND, Trace,
+};
 
 /// How long after the last call began the run ends, whatever is still under way.
 const GRACE: Nanos = 60 * SECOND;
@@ -44,7 +46,7 @@ enum Event {
     /// A server finishes something, if the announcement still holds.
     Finish { server: usize, announcement: u32 },
     /// A server answers with an error.
-    Fail { call: CallId },
+    Fail { call: CallId, refuses: bool },
     /// A client loses patience.
     GiveUp { call: CallId },
     /// A probe reaches a server.
@@ -135,7 +137,9 @@ impl<'a> World<'a> {
                     self.announce(server);
                 }
             }
-            Event::Fail { call } => self.close(call, Answer::Failed),
+            Event::Fail { call, refuses } => {
+                self.close(call, if refuses { Answer::Refused } else { Answer::Failed });
+            }
             Event::GiveUp { call } => self.close(call, Answer::GivenUp),
             Event::Probe { client, server } => {
                 let at = &self.servers[server as usize];
@@ -187,7 +191,12 @@ impl<'a> World<'a> {
             }
         }
         let luck = self.work.f64();
-        let Some((server, in_flight)) = self.clients[client].pick(self.clock.at(self.now)) else {
+        let operation = match self.plan.operations {
+            0 | 1 => 0,
+            several => self.work.u32(..several),
+        };
+        let now = self.clock.at(self.now);
+        let Some((server, in_flight)) = self.clients[client].pick(operation, now) else {
             self.trace.refused += 1;
             return;
         };
@@ -203,8 +212,8 @@ impl<'a> World<'a> {
         });
         self.under_way.push(Some(in_flight));
         self.open += 1;
-        if let Some(after) = at.fails(luck) {
-            self.events.add(self.now + after, Event::Fail { call });
+        if let Some(Failure { after, refuses, .. }) = at.fails(luck) {
+            self.events.add(self.now + after, Event::Fail { call, refuses });
         } else {
             at.take(self.now, call, &mut self.work);
             self.announce(server as usize);
@@ -240,12 +249,13 @@ impl<'a> World<'a> {
         match answer {
             Answer::Good => in_flight.finish_at(Outcome::Success, now),
             Answer::Failed => in_flight.finish_at(Outcome::FAILURE, now),
+            Answer::Refused => in_flight.finish_at(Outcome::Refused, now),
             Answer::GivenUp | Answer::Open => in_flight.give_up_at(now),
         }
         let its = &mut self.trace.calls[call as usize];
         (its.took, its.answer) = (self.now - its.start, answer);
         let client = its.client as usize;
-        self.trace.ejections += self.clients[client].ended(answer == Answer::Failed, now);
+        self.trace.ejections += self.clients[client].ended(answer != Answer::Good, now);
         if let Arrivals::Closed { .. } = self.plan.clients[client].arrivals {
             self.events.add(self.now, Event::Call { client });
         }

@@ -95,7 +95,7 @@ fn plan(times: &Times, median: f64, rate: f64) -> Plan {
         until: times.end,
         ..Plan::default()
     };
-    let failure = Failure { probability: 1.0, after: MILLISECOND };
+    let failure = Failure { probability: 1.0, after: MILLISECOND, refuses: false };
     plan.act(times.from, Action::Fail(SICK as usize, Some(failure)));
     plan.act(times.to, Action::Fail(SICK as usize, None));
     plan

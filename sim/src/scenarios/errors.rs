@@ -127,7 +127,7 @@ fn plan(chances: &[f64; SERVERS]) -> Plan {
         ..Plan::default()
     };
     for (server, &probability) in chances.iter().enumerate() {
-        let failure = Failure { probability, after: MILLISECOND };
+        let failure = Failure { probability, after: MILLISECOND, refuses: false };
         plan.act(0, Action::Fail(server, Some(failure)));
     }
     plan

@@ -2,6 +2,7 @@
 
 mod antagonists;
 mod black_hole;
+mod black_hole_answers;
 mod cold_start;
 mod endpoints;
 mod errors;
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Scenario> {
     let mut all = vec![linkerd::SCENARIO, endpoints::SCENARIO];
     all.extend(antagonists::SCENARIOS);
     all.extend(black_hole::SCENARIOS);
+    all.extend(black_hole_answers::SCENARIOS);
     all.push(gray_failure::SCENARIO);
     all.extend(errors::SCENARIOS);
     all.extend(cold_start::SCENARIOS);

@@ -32,6 +32,13 @@ fn a_black_hole_gets_few_calls() {
 }
 
 #[test]
+fn a_black_hole_that_answers_gets_few_calls() {
+    keeps_its_goals("black-hole-answers");
+    keeps_its_goals("black-hole-answers-new");
+    keeps_its_goals("black-hole-answers-most");
+}
+
+#[test]
 fn errors_now_and_then_do_no_harm() {
     keeps_its_goals("errors-1-percent");
     keeps_its_goals("errors-rare");

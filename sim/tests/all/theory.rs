@@ -66,7 +66,7 @@ fn unlimited_slots_make_nobody_wait() {
 fn failures_and_patience_end_calls_when_they_say() {
     let mut plan = plan(ServerPlan::unlimited(ServiceTime::Constant(100.0)), 2, 100.0, 20);
     plan.patience = Some(50 * MILLISECOND);
-    let failure = Failure { probability: 0.5, after: MILLISECOND };
+    let failure = Failure { probability: 0.5, after: MILLISECOND, refuses: false };
     plan.act(0, fleetward_sim::Action::Fail(0, Some(failure)));
     let trace = run(&plan, &Contender::named("round_robin"), 1).unwrap();
     let took = |answer| {
