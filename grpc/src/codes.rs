@@ -13,9 +13,9 @@ impl Codes {
         self.0 & bit(code) != 0
     }
 
-    /// The code that gRPC calls so: `UNAVAILABLE`.
+    /// The code that gRPC calls so: `UNAVAILABLE`, in any case (gRFC A6).
     pub(crate) fn by_name(name: &str) -> Option<Code> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, code)| *code)
+        NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, code)| *code)
     }
 }
 
@@ -71,8 +71,10 @@ mod tests {
             }
             let (name, _) = NAMES[number as usize];
             assert_eq!(Codes::by_name(name), Some(code));
+            assert_eq!(Codes::by_name(&name.to_lowercase()), Some(code));
             assert_eq!(format!("{only:?}"), format!("{{{code:?}}}"));
         }
-        assert_eq!(Codes::by_name("unavailable"), None);
+        assert_eq!(Codes::by_name("Unavailable"), Some(Code::Unavailable));
+        assert_eq!(Codes::by_name("DataLoss"), None);
     }
 }

@@ -48,17 +48,46 @@ fn first_known(list: &Node<'_>, is_child: bool) -> Result<Balancing, Error> {
         if let Some(found) = policy(name, settings, is_child)? {
             return Ok(found);
         }
+        let is_meant = |known: &&str| known.eq_ignore_ascii_case(name) && known != name;
+        if let Some(known) = known().find(is_meant) {
+            return Err(item.error_at(name, format!("is written {known}")));
+        }
         passed.push(*name);
     }
     Err(unknown(list, &passed))
 }
 
 fn unknown(node: &Node<'_>, passed: &[&str]) -> Error {
-    let mut known: Vec<_> = GRPC_NAMES.iter().copied().chain(names()).collect();
+    let mut known: Vec<_> = known().collect();
     known.sort_unstable();
     known.dedup();
+    let instead: String = passed.iter().filter_map(|name| instead_of(name)).collect();
     let (passed, known) = (passed.join(", "), known.join(", "));
-    node.error(format!("names no policy that is known, but [{passed}]; known ones are: {known}"))
+    node.error(format!(
+        "names no policy that is known, but [{passed}]; {instead}known ones are: {known}"
+    ))
+}
+
+fn known() -> impl Iterator<Item = &'static str> {
+    GRPC_NAMES.into_iter().chain(names())
+}
+
+/// What there is here instead of a policy of gRPC's.
+fn instead_of(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "pick_first" => {
+            "pick_first stays with one instance, and a channel here is connected to all: name \
+             round_robin, or give its registry's URL subset=1; "
+        }
+        "random_subsetting_experimental" => {
+            "a subset is not a policy here, but an option of the registry's URL (subset=20); "
+        }
+        "priority_experimental" => {
+            "priority_experimental lists its children by name, which a registry does not: priority \
+             tells its groups by what the registry says of instances; "
+        }
+        _ => return None,
+    })
 }
 
 const GRPC_NAMES: [&str; 5] = [
@@ -93,18 +122,25 @@ fn policy(name: &str, settings: &Node<'_>, is_child: bool) -> Result<Option<Bala
 }
 
 /// gRFC A58. Weights are the registry's here, so what says how to make them from load reports is checked
-/// and has no effect.
+/// and has no effect, which is said.
 fn weighted_round_robin(settings: &Node<'_>) -> Result<String, Error> {
-    settings.get("enableOobLoadReport", Node::boolean)?;
+    if settings.get("enableOobLoadReport", Node::boolean)? == Some(true) {
+        settings.has_no_effect("enableOobLoadReport");
+    }
     for period in
         ["oobReportingPeriod", "blackoutPeriod", "weightExpirationPeriod", "weightUpdatePeriod"]
     {
-        settings.get(period, Node::duration)?;
+        if settings.get(period, Node::duration)?.is_some() {
+            settings.has_no_effect(period);
+        }
     }
-    settings.get("errorUtilizationPenalty", |node| match node.number()? {
-        penalty if penalty >= 0.0 => Ok(()),
+    let penalty = settings.get("errorUtilizationPenalty", |node| match node.number()? {
+        penalty if penalty >= 0.0 => Ok(penalty),
         _ => Err(node.error("must not be negative")),
     })?;
+    if penalty.is_some() {
+        settings.has_no_effect("errorUtilizationPenalty");
+    }
     Ok("weighted_round_robin".to_owned())
 }
 

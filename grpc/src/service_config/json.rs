@@ -55,7 +55,14 @@ impl<'a> Node<'a> {
         name: &str,
         read: impl FnOnce(&Node<'a>) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
-        let found = self.object()?.get(name).filter(|value| !value.is_null());
+        let object = self.object()?;
+        // Nobody means such a field to be ignored.
+        let differs = |key: &String| key != name && key.eq_ignore_ascii_case(name);
+        if let Some((key, _)) = object.iter().find(|(key, value)| differs(key) && !value.is_null())
+        {
+            return Err(self.error_at(key, format!("is written {name}")));
+        }
+        let found = object.get(name).filter(|value| !value.is_null());
         found.map(|value| read(&self.child(name, value))).transpose()
     }
 
@@ -71,6 +78,16 @@ impl<'a> Node<'a> {
     /// An error about a field, whether or not it is there.
     pub(super) fn error_at(&self, name: &str, what: impl Display) -> Error {
         self.child(name, &Value::Null).error(what)
+    }
+
+    /// Tells of a field that is right and does nothing.
+    pub(super) fn has_no_effect(&self, name: &str) {
+        let field = format!("{}.{name}", self.path);
+        // The subscriber is the user's.
+        let told = std::panic::AssertUnwindSafe(|| {
+            tracing::warn!(target: "fleetward", field, "a field of the service config has no effect here");
+        });
+        let _ = std::panic::catch_unwind(told);
     }
 
     /// Every field and what it holds.

@@ -1,7 +1,8 @@
 //! gRPC's service config: what a service's owner has to say about how it is called.
 //!
 //! A configuration is taken whole or not at all (gRFC A21), so that no client ever runs on half of what
-//! was meant. That is also why nothing here warns: a value is either what it says or an error.
+//! was meant. A value is either what it says or an error; of fields that gRPC has and that can have no effect
+//! here, an event tells.
 
 mod balancing;
 mod builder;
@@ -64,7 +65,7 @@ pub use self::throttling::RetryThrottling;
 /// | `retryPolicy` | see below; not together with `hedgingPolicy` |
 /// | … `maxAttempts` | required, at least 2; more than 5 is 5 |
 /// | … `initialBackoff`, `maxBackoff`, `backoffMultiplier` | required, above 0; a multiplier below 1 is 1 |
-/// | … `retryableStatusCodes` | names or numbers, not OK; required unless there is a `perAttemptRecvTimeout` |
+/// | … `retryableStatusCodes` | names (in any case) or numbers, not OK; required unless there is a `perAttemptRecvTimeout` |
 /// | … `perAttemptRecvTimeout` | above 0 (experimental in gRPC) |
 /// | `hedgingPolicy` | `maxAttempts` as above; `hedgingDelay` (0: all at once); `nonFatalStatusCodes` (none) |
 /// | `retryThrottling` | `maxTokens` from 1 to 1000, `tokenRatio` above 0, of which three decimals count |
@@ -72,22 +73,25 @@ pub use self::throttling::RetryThrottling;
 /// | `loadBalancingPolicy` | a policy's name, if there is no `loadBalancingConfig` |
 /// | `healthCheckConfig.serviceName` | [`health_check_service`](Self::health_check_service) |
 ///
-/// A field that is not in the table is ignored, and one that is `null` is absent. Anything else that is
-/// not as it should be is an error for the whole configuration, and names the place.
+/// A field that is not in the table is ignored, and one that is `null` is absent. One that differs from
+/// a known one only by case is an error. Anything else that is not as it should be is an error for the whole
+/// configuration, and names the place.
 ///
 /// # Policies
 ///
 /// | policy | settings |
 /// |---|---|
 /// | `round_robin` | none |
-/// | `weighted_round_robin` | gRPC's, checked but without effect: weights are the registry's, not load reports' |
+/// | `weighted_round_robin` | gRPC's, checked but without effect, which an event says: weights are the registry's, not load reports' |
 /// | `least_request_experimental` | `choiceCount`: 2, at least 2; more than 10 is 10 |
 /// | `ring_hash_experimental` | `minRingSize` 1024, `maxRingSize` 4096, either at most 4096; `requestHashHeader`, required |
 /// | `outlier_detection_experimental` | gRPC's, with a `childPolicy` that is not outlier detection; `enforcementPercentage` is 0 or 100 |
 /// | any name of [`by_name`](fleetward_balancers::by_name) | its options: `{"peak_ewma": {"choices": 3}}`; a `childPolicy` is its option `balancer` |
 ///
 /// `pick_first` is not known, as a channel here has a connection to every instance. A list for clients of
-/// all kinds names it last.
+/// all kinds names it last. Nor are `random_subsetting_experimental` and `priority_experimental`: a subset is an
+/// option of the registry's URL (`subset=20`), and `priority` tells groups by what the registry says of
+/// instances. They are passed over where another policy of the list is known.
 ///
 /// # Sources
 ///
@@ -201,10 +205,14 @@ fn read(json: &str) -> Result<ServiceConfig, Error> {
     config.get("methodConfig", |list| {
         list.items()?.try_for_each(|item| read_method(&item, &mut methods))
     })?;
-    let balancing = match config.get("loadBalancingConfig", balancing::read)? {
-        Some(balancing) => Some(balancing),
-        None => config.get("loadBalancingPolicy", balancing::read_name)?.flatten(),
-    };
+    let balancing = config.get("loadBalancingConfig", balancing::read)?;
+    let is_missing = balancing.is_none();
+    // Looked for in any case, for it may be there by another name.
+    let older = config.get("loadBalancingPolicy", |node| match is_missing {
+        true => balancing::read_name(node),
+        false => Ok(None),
+    })?;
+    let balancing = balancing.or(older.flatten());
     let (balancer, outlier) = balancing.map(|it| (it.balancer, it.outlier)).unzip();
     let health = |node: &Node<'_>| node.get("serviceName", |name| Ok(name.text()?.to_owned()));
     Ok(ServiceConfig {

@@ -243,3 +243,82 @@ fn detection(settings: &str) -> Option<OutlierDetection> {
     assert_eq!(config.balancer(), Some("round_robin"));
     config.outlier_detection().cloned()
 }
+
+#[test]
+fn a_policy_that_is_not_here_says_what_is() {
+    for (name, says) in [
+        ("pick_first", "a channel here is connected to all"),
+        ("random_subsetting_experimental", "an option of the registry's URL (subset=20)"),
+        ("priority_experimental", "priority tells its groups"),
+    ] {
+        let found = error(&format!(r#"{{"loadBalancingConfig": [{{"{name}": {{}}}}]}}"#));
+        assert!(found.contains(says), "{found}");
+        let found = error(&format!(r#"{{"loadBalancingPolicy": "{name}"}}"#));
+        assert!(found.contains(says), "{found}");
+        // A list for clients of all kinds is read on.
+        let json =
+            format!(r#"{{"loadBalancingConfig": [{{"{name}": {{}}}}, {{"random": {{}}}}]}}"#);
+        assert_eq!(parse(&json).balancer(), Some("random"));
+    }
+}
+
+#[test]
+fn a_field_without_effect_is_told() {
+    let told = |settings: &str| {
+        let events = Events::default();
+        let json =
+            format!(r#"{{"loadBalancingConfig": [{{"weighted_round_robin": {{{settings}}}}}]}}"#);
+        tracing::subscriber::with_default(events.clone(), || {
+            assert_eq!(parse(&json).balancer(), Some("weighted_round_robin"));
+        });
+        events.0.lock().unwrap().clone()
+    };
+    for (settings, field) in [
+        (r#""errorUtilizationPenalty": 1.5"#, "errorUtilizationPenalty"),
+        (r#""oobReportingPeriod": "10s", "enableOobLoadReport": false"#, "oobReportingPeriod"),
+        (r#""blackoutPeriod": "10s""#, "blackoutPeriod"),
+        (r#""weightExpirationPeriod": "180s""#, "weightExpirationPeriod"),
+        (r#""weightUpdatePeriod": "1s""#, "weightUpdatePeriod"),
+        (r#""enableOobLoadReport": true"#, "enableOobLoadReport"),
+    ] {
+        let place = format!("loadBalancingConfig[0].weighted_round_robin.{field}");
+        assert_eq!(told(settings), [place], "{settings}");
+    }
+    assert!(told("").is_empty());
+}
+
+/// The field `field` of each event.
+#[derive(Clone, Default)]
+struct Events(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::field::Visit for Events {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        if field.name() == "field" {
+            self.0.lock().unwrap().push(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, _: &tracing::field::Field, _: &dyn std::fmt::Debug) {}
+}
+
+impl tracing::Subscriber for Events {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "fleetward"
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}

@@ -81,6 +81,63 @@ fn null_and_empty_are_absent_and_unknown_fields_are_ignored() {
     assert_eq!(parse("{}"), ServiceConfig::default());
 }
 
+/// At every level, whatever else is there; so that nothing is meant and ignored.
+#[test]
+fn a_field_that_differs_by_case_is_refused_and_named() {
+    for (json, place) in [
+        (r#"{"MethodConfig": []}"#, "MethodConfig: is written methodConfig"),
+        (r#"{"methodConfig": [], "methodconfig": []}"#, "methodconfig: is written methodConfig"),
+        (
+            r#"{"loadBalancingConfig": [{"random": {}}], "LoadBalancingPolicy": "random"}"#,
+            "LoadBalancingPolicy: is written loadBalancingPolicy",
+        ),
+        (
+            r#"{"LoadBalancingPolicy": "round_robin"}"#,
+            "LoadBalancingPolicy: is written loadBalancingPolicy",
+        ),
+        (
+            r#"{"loadBalancingConfig": [{"Round_Robin": {}}, {"random": {}}]}"#,
+            "loadBalancingConfig[0].Round_Robin: is written round_robin",
+        ),
+        (
+            r#"{"loadBalancingConfig": [{"ring_hash_experimental": {"RequestHashHeader": "x"}}]}"#,
+            "loadBalancingConfig[0].ring_hash_experimental.RequestHashHeader: is written requestHashHeader",
+        ),
+        (
+            r#"{"loadBalancingConfig": [{"outlier_detection_experimental": {"successRateEjection": {"StdevFactor": 1}, "childPolicy": [{"random": {}}]}}]}"#,
+            "successRateEjection.StdevFactor: is written stdevFactor",
+        ),
+        (r#"{"methodConfig": [{"Name": [{}]}]}"#, "methodConfig[0].Name: is written name"),
+        (
+            r#"{"methodConfig": [{"name": [{"Service": "S"}]}]}"#,
+            "methodConfig[0].name[0].Service: is written service",
+        ),
+        (r#"{"methodConfig": [{"TimeOut": "1s"}]}"#, "methodConfig[0].TimeOut: is written timeout"),
+        (
+            r#"{"methodConfig": [{"retryPolicy": {"MaxAttempts": 3}}]}"#,
+            "methodConfig[0].retryPolicy.MaxAttempts: is written maxAttempts",
+        ),
+        (
+            r#"{"methodConfig": [{"hedgingPolicy": {"maxAttempts": 3, "HedgingDelay": "1s"}}]}"#,
+            "methodConfig[0].hedgingPolicy.HedgingDelay: is written hedgingDelay",
+        ),
+        (r#"{"RetryThrottling": {}}"#, "RetryThrottling: is written retryThrottling"),
+        (
+            r#"{"retryThrottling": {"maxTokens": 10, "tokenRatio": 1, "TokenRatio": 2}}"#,
+            "retryThrottling.TokenRatio: is written tokenRatio",
+        ),
+        (
+            r#"{"healthCheckConfig": {"ServiceName": "S"}}"#,
+            "healthCheckConfig.ServiceName: is written serviceName",
+        ),
+    ] {
+        let found = error(json);
+        assert!(found.contains(place), "{json}: {found}");
+    }
+    // Absent is absent.
+    parse(r#"{"MethodConfig": null}"#);
+}
+
 #[test]
 fn every_field_of_a_method_is_read() {
     let config = method(

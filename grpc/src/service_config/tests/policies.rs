@@ -107,7 +107,7 @@ fn every_rule_of_a_retry_policy_is_checked_and_its_place_named() {
         assert_eq!(retry_error(field, value), format!("{path}.{field}: {what}"), "{value:?}");
     }
     for (bad, what) in [
-        (r#""unavailable""#, "is no status code"),
+        (r#""not available""#, "is no status code"),
         (r#""CANCELED""#, "is no status code"),
         ("17", "is no status code"),
         ("4294967295", "is no status code"),
