@@ -5,40 +5,55 @@ use std::sync::Arc;
 
 use crate::{Address, Error, Metadata, Tags};
 
-/// The identity of an instance within its service. State (connections, latencies, ejections) is
-/// keyed by it and survives every change of weight or metadata.
+/// The identity of an instance within its service: the id that it gives itself, and where it listens.
+///
+/// Two entries of a registry with the same id and address are one instance, two with the same id and different
+/// addresses are two: somebody has copied a configuration, or a restarted process has left an entry behind. State
+/// (connections, latencies, ejections) is keyed by this and survives every change of weight or metadata. Ids are
+/// ordered by their text, then by the address.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct InstanceId(Arc<str>);
+pub struct InstanceId(
+    /// The id; behind it, after a NUL, host and port, unless they follow from the id. No id has a NUL, so this is
+    /// ordered as a pair would be.
+    Arc<str>,
+);
 
 impl InstanceId {
     /// Takes an id of 1 to 256 bytes without control characters.
-    ///
-    /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) otherwise.
-    pub fn new(id: &str) -> Result<Self, Error> {
+    fn new(id: &str, address: &Address) -> Result<Self, Error> {
         if !(1..=256).contains(&id.len()) || id.chars().any(char::is_control) {
             return Err(Error::invalid_input(
                 "an instance's id has 1 to 256 bytes and no control character",
             ));
         }
-        Ok(Self(id.into()))
+        let authority = address.authority();
+        if id == authority || id == address.to_string() {
+            return Ok(Self(id.into()));
+        }
+        Ok(Self(format!("{id}\0{authority}").into()))
     }
 
-    /// The id as text.
+    /// The id as text. Another instance at another address may have the same one.
     pub fn as_str(&self) -> &str {
+        self.0.split_once('\0').map_or(&self.0, |(id, _)| id)
+    }
+
+    /// A text that no other instance of the service has: for tables and for hashing. It is not for people: it may
+    /// hold a NUL.
+    pub fn as_key(&self) -> &str {
         &self.0
     }
 }
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
+        write!(f, "{:?}", self.as_str())
     }
 }
 
@@ -129,7 +144,7 @@ impl Instance {
     {
         let address = address.try_into()?;
         Ok(Self {
-            id: InstanceId::new(&address.to_string())?,
+            id: InstanceId::new(&address.to_string(), &address)?,
             address,
             weight: Self::DEFAULT_WEIGHT,
             health: Health::default(),
@@ -140,12 +155,12 @@ impl Instance {
         })
     }
 
-    /// Gives the instance an id of its own.
+    /// Gives the instance an id of its own, of 1 to 256 bytes without control characters.
     ///
     /// # Errors
-    /// As [`InstanceId::new`].
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) otherwise.
     pub fn with_id(mut self, id: &str) -> Result<Self, Error> {
-        self.id = InstanceId::new(id)?;
+        self.id = InstanceId::new(id, &self.address)?;
         Ok(self)
     }
 
@@ -236,5 +251,37 @@ impl Instance {
     /// Free-form facts.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(address: &str, id: &str) -> InstanceId {
+        Instance::new(address).unwrap().with_id(id).unwrap().id().clone()
+    }
+
+    #[test]
+    fn the_same_id_at_two_addresses_is_two_instances_and_a_scheme_is_no_other_address() {
+        let (one, other) = (id("10.0.0.1:80", "web"), id("10.0.0.2:80", "web"));
+        assert!(one != other && one < other && one.as_key() != other.as_key());
+        assert_eq!(
+            (one.as_str(), one.to_string(), format!("{one:?}")),
+            ("web", "web".into(), "\"web\"".into())
+        );
+        assert_eq!(one, id("http://10.0.0.1:80", "web"));
+        // Ordered by the text first.
+        assert!(other < id("10.0.0.1:80", "web ") && other < id("10.0.0.1:80", "weba"));
+        for address in ["10.0.0.1:80", "http://10.0.0.1:80", "[::1]:80"] {
+            let instance = Instance::new(address).unwrap();
+            assert_eq!(instance.id().as_key(), address);
+            assert_eq!(*instance.id(), id(address, address));
+        }
+        assert_eq!(id("http://10.0.0.1:80", "10.0.0.1:80"), id("10.0.0.1:80", "10.0.0.1:80"));
+        assert_ne!(id("10.0.0.2:80", "10.0.0.1:80"), id("10.0.0.1:80", "10.0.0.1:80"));
+        for bad in ["", "a\0b", "a\nb", &"x".repeat(257)] {
+            assert!(Instance::new("10.0.0.1:80").unwrap().with_id(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -217,7 +217,7 @@ impl Publisher {
         &self.service
     }
 
-    /// Publishes the complete set. Of instances with the same id the first one counts.
+    /// Publishes the complete set. Of instances with the same id and address the first one counts.
     pub fn publish(&self, instances: impl IntoIterator<Item = Instance>) {
         let instances = sorted_unique(instances.into_iter().map(Arc::new));
         self.publish_sorted(instances, Freshness::Fresh, 0);

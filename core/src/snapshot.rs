@@ -62,7 +62,7 @@ pub struct Snapshot {
     /// not the registry's own revision. A [view](crate::InstancerExt::view) leaves numbers out: its
     /// snapshot bears the number of the one that last changed what it shows.
     pub revision: u64,
-    /// The instances, sorted by id, each id once.
+    /// The instances, sorted by id, then by address; no two have both the same.
     pub instances: Arc<Vec<Arc<Instance>>>,
     /// How far the set can be trusted.
     pub freshness: Freshness,
@@ -84,7 +84,7 @@ impl Snapshot {
     }
 }
 
-/// Sorts by id and keeps the first of each, so that a duplicate registration is one endpoint.
+/// Sorts by id and address and keeps the first of each, so that a duplicate registration is one endpoint.
 pub(crate) fn sorted_unique(
     instances: impl IntoIterator<Item = Arc<Instance>>,
 ) -> Arc<Vec<Arc<Instance>>> {

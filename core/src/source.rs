@@ -48,19 +48,29 @@ pub struct Listing<C> {
 
 /// One entry of a registry: its key, and the instance if the value can be read.
 ///
-/// The key is what later deletes name; two keys may hold the same instance.
+/// The key is what later deletes name. Two keys may hold the same instance, by id and address: then a live entry
+/// comes before one that is held by the empty-set policy, then the healthier, then the newer, then the smaller key.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The registry's own key.
     pub key: Arc<str>,
     /// The instance, or why it could not be read.
     pub instance: Result<Arc<Instance>, Error>,
+    /// When the entry was written last, in the registry's own count; 0 if it does not say.
+    pub revision: u64,
 }
 
 impl Entry {
     /// An entry from a decoder's result.
     pub fn new(key: impl Into<Arc<str>>, instance: Result<Instance, Error>) -> Self {
-        Self { key: key.into(), instance: instance.map(Arc::new) }
+        Self { key: key.into(), instance: instance.map(Arc::new), revision: 0 }
+    }
+
+    /// Sets when the entry was written last, in the registry's own count.
+    #[must_use]
+    pub fn with_revision(mut self, revision: u64) -> Self {
+        self.revision = revision;
+        self
     }
 }
 

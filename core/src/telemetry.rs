@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::endpoint::{Checked, News};
+use crate::reflector::Clash;
 use crate::supervised::shielded;
 use crate::{Connectivity, Error, Freshness, InstanceId, ServiceName};
 
@@ -95,6 +96,19 @@ pub(crate) fn tags_cut(service: &ServiceName, cut: &[(InstanceId, usize)]) {
     if cut.len() > MAX_EVENTS {
         let more = cut.len() - MAX_EVENTS;
         warn!(%service, more, "more instances have too many tags");
+    }
+}
+
+/// Ids have come to be claimed by several entries; `now` many are.
+pub(crate) fn clashes(service: &ServiceName, clashes: &[Clash], now: usize) {
+    gauge!("fleetward_ids_claimed_twice", service, now);
+    count!("fleetward_id_clashes_total", service, clashes.len());
+    for Clash { instance, keys, addresses } in clashes.iter().take(MAX_EVENTS) {
+        warn!(%service, %instance, keys, ?addresses, "several entries claim one id");
+    }
+    if clashes.len() > MAX_EVENTS {
+        let more = clashes.len() - MAX_EVENTS;
+        warn!(%service, more, "more ids are claimed by several entries");
     }
 }
 

@@ -80,7 +80,10 @@ impl EtcdRegistry {
             let at = EtcdCursor { revision: page.revision, cluster: page.cluster };
             let cursor = *cursor.get_or_insert(at);
             for found in &page.entries {
-                let change = codec::read(&*self.codec, &root, &found.key, &found.value);
+                let change = {
+                    let (key, value, revision) = (&found.key, &found.value, found.revision);
+                    codec::read(&*self.codec, &root, key, value, revision)
+                };
                 if let KeyChange::Put(entry) = change {
                     // A value that was refused is not kept.
                     let kept = if entry.instance.is_ok() { found.value.len() } else { 0 };

@@ -1,20 +1,19 @@
 //! Writing: register, keep alive, deregister.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{
-    Error, ErrorKind, Instance, InstanceId, KeptAlive, Leased, Registry, ServiceName,
-};
+use fleetward_core::{Error, ErrorKind, Instance, KeptAlive, Leased, Registry, ServiceName};
 use tokio::time::Instant;
 
 use crate::MemoryRegistry;
-use crate::table::Held;
+use crate::table::{Held, key};
 
 /// What proves that an entry is ours.
 #[derive(Debug)]
 pub struct MemoryLease {
     service: ServiceName,
-    id: InstanceId,
+    id: Arc<str>,
     number: u64,
     ttl: Duration,
 }
@@ -30,7 +29,7 @@ impl Registry for MemoryRegistry {
     ) -> Result<Leased<MemoryLease>, Error> {
         let number = self.shared.table().register(service, instance, ttl, Instant::now());
         self.shared.news.send_replace(());
-        let (service, id) = (service.clone(), instance.id().clone());
+        let (service, id) = (service.clone(), key(instance));
         Ok(Leased { lease: MemoryLease { service, id, number, ttl }, ttl })
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{Entry, Instance, InstanceId, KeyChange, ServiceName};
+use fleetward_core::{Entry, Instance, KeyChange, ServiceName};
 use tokio::time::Instant;
 
 /// Everything a registry holds. It knows no time but what it is given: whoever reads or writes a
@@ -19,8 +19,8 @@ pub(crate) struct Table {
 
 #[derive(Default)]
 struct Service {
-    records: BTreeMap<InstanceId, Record>,
-    expiries: BTreeSet<(Instant, InstanceId)>,
+    records: BTreeMap<Arc<str>, Record>,
+    expiries: BTreeSet<(Instant, Arc<str>)>,
     changes: VecDeque<(u64, KeyChange)>,
     /// The newest change that is not remembered any more.
     forgotten: u64,
@@ -28,6 +28,7 @@ struct Service {
 
 struct Record {
     instance: Arc<Instance>,
+    revision: u64,
     lease: u64,
     /// Nothing if it lies beyond the clock's range.
     expiry: Option<Instant>,
@@ -57,7 +58,8 @@ impl Table {
     pub(crate) fn list(&mut self, service: &ServiceName, now: Instant) -> (Vec<Entry>, u64) {
         self.expire(service, now);
         let records = self.services.get(service).into_iter().flat_map(|found| &found.records);
-        let entries = records.map(|(id, record)| entry(id, &record.instance)).collect();
+        let entries =
+            records.map(|(id, record)| entry(id, &record.instance, record.revision)).collect();
         (entries, self.revision)
     }
 
@@ -91,9 +93,13 @@ impl Table {
     ) -> u64 {
         self.expire(service, now);
         self.leases += 1;
-        let (id, instance) = (instance.id(), Arc::new(instance.clone()));
-        let record =
-            Record { instance: instance.clone(), lease: self.leases, expiry: now.checked_add(ttl) };
+        let (id, instance) = (&key(instance), Arc::new(instance.clone()));
+        let record = Record {
+            instance: instance.clone(),
+            revision: self.revision + 1,
+            lease: self.leases,
+            expiry: now.checked_add(ttl),
+        };
         let found = self.services.entry(service.clone()).or_default();
         found.expiries.extend(record.expiry.map(|expiry| (expiry, id.clone())));
         if let Some(expiry) = found.records.insert(id.clone(), record).and_then(|old| old.expiry) {
@@ -103,7 +109,8 @@ impl Table {
                 found.expiries.remove(&(expiry, id.clone()));
             }
         }
-        self.record(service, KeyChange::Put(entry(id, &instance)));
+        let revision = self.revision + 1;
+        self.record(service, KeyChange::Put(entry(id, &instance, revision)));
         self.leases
     }
 
@@ -111,7 +118,7 @@ impl Table {
     pub(crate) fn renew(
         &mut self,
         service: &ServiceName,
-        id: &InstanceId,
+        id: &Arc<str>,
         lease: u64,
         ttl: Duration,
         now: Instant,
@@ -134,7 +141,7 @@ impl Table {
     pub(crate) fn deregister(
         &mut self,
         service: &ServiceName,
-        id: &InstanceId,
+        id: &Arc<str>,
         lease: u64,
         now: Instant,
     ) -> Held {
@@ -145,7 +152,7 @@ impl Table {
         held
     }
 
-    fn held(&mut self, service: &ServiceName, id: &InstanceId, lease: u64, now: Instant) -> Held {
+    fn held(&mut self, service: &ServiceName, id: &Arc<str>, lease: u64, now: Instant) -> Held {
         self.expire(service, now);
         match self.services.get(service).and_then(|found| found.records.get(id)) {
             Some(record) if record.lease == lease => Held::Ours,
@@ -160,18 +167,18 @@ impl Table {
         }
     }
 
-    fn due(&self, service: &ServiceName, now: Instant) -> Option<InstanceId> {
+    fn due(&self, service: &ServiceName, now: Instant) -> Option<Arc<str>> {
         let (expiry, id) = self.services.get(service)?.expiries.first()?;
         (*expiry <= now).then(|| id.clone())
     }
 
-    fn remove(&mut self, service: &ServiceName, id: &InstanceId) {
+    fn remove(&mut self, service: &ServiceName, id: &Arc<str>) {
         let Some(found) = self.services.get_mut(service) else { return };
         let Some(record) = found.records.remove(id) else { return };
         if let Some(expiry) = record.expiry {
             found.expiries.remove(&(expiry, id.clone()));
         }
-        self.record(service, KeyChange::Delete(id.as_str().into()));
+        self.record(service, KeyChange::Delete(id.clone()));
     }
 
     fn record(&mut self, service: &ServiceName, change: KeyChange) {
@@ -186,7 +193,11 @@ impl Table {
     }
 }
 
-/// The key is the instance's id: an instance registered twice is one entry.
-fn entry(id: &InstanceId, instance: &Arc<Instance>) -> Entry {
-    Entry { key: id.as_str().into(), instance: Ok(instance.clone()) }
+/// The key is the id's text, whatever the address: who registers an id takes its place.
+pub(crate) fn key(instance: &Instance) -> Arc<str> {
+    instance.id().as_str().into()
+}
+
+fn entry(id: &Arc<str>, instance: &Arc<Instance>, revision: u64) -> Entry {
+    Entry { key: id.clone(), instance: Ok(instance.clone()), revision }
 }

@@ -111,8 +111,14 @@ impl View for Subset {
         if candidates.len() <= self.size {
             return candidates.into_iter().cloned().collect();
         }
+        // By the id alone, so that an instance keeps its place at another address; but not two in the same place.
+        let text = |at: usize| {
+            let id = candidates[at].id();
+            let is_twin = at > 0 && candidates[at - 1].id().as_str() == id.as_str();
+            if is_twin { id.as_key() } else { id.as_str() }
+        };
         let keys: Vec<u64> =
-            candidates.iter().map(|i| XxHash64::oneshot(0, i.id().as_str().as_bytes())).collect();
+            (0..candidates.len()).map(|at| XxHash64::oneshot(0, text(at).as_bytes())).collect();
         let chosen = match self.client {
             Client::Index(index) => lots::choose(&keys, self.size, index),
             Client::Hash(client) => rendezvous::choose(&keys, self.size, client),

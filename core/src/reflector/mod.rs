@@ -23,6 +23,7 @@ use tokio::task::AbortHandle;
 
 pub use self::config::ReflectorConfig;
 use self::driver::Driver;
+pub(crate) use self::table::Clash;
 use crate::supervised::supervise;
 use crate::{Error, ErrorKind, Instancer, Publisher, ServiceName, Source, Subscription};
 
@@ -42,7 +43,8 @@ use crate::{Error, ErrorKind, Instancer, Publisher, ServiceName, Source, Subscri
 /// - **A bulk drop is held** by the [`EmptySetPolicy`](crate::EmptySetPolicy); deletes seen one by
 ///   one are followed at once.
 /// - **A value that cannot be read is left out and counted**; if the key held a good one before,
-///   that one stays. Two keys that hold the same instance are one instance.
+///   that one stays. Two keys that hold the same instance, by
+///   id and address, are one; two addresses under one id are two instances, and an event.
 /// - **No subscriber blocks it**, and it publishes at most once in
 ///   [`min_publish_interval`](ReflectorConfig::min_publish_interval).
 ///

@@ -1,5 +1,6 @@
 //! The table against a model of it that is too simple to be wrong.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +9,16 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::table::{Origin, Table};
-use crate::{EmptySetPolicy, Entry, Error, Instance, KeyChange};
+use crate::{EmptySetPolicy, Entry, Error, Health, Instance, KeyChange};
 
 const HOLD: u64 = 60;
 const LIMIT: usize = 4;
 
-/// What a key holds: the number of an instance and its weight, or nothing readable.
-type Value = Option<(u8, u32)>;
+/// What a key holds: the id of an instance, where it listens, its weight and health, and when that was written; or
+/// nothing readable.
+type Value = Option<Good>;
+
+type Good = ((u8, u8), u32, Health, u64);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -27,7 +31,7 @@ enum Step {
 
 #[derive(Clone, Debug, Default)]
 struct Row {
-    good: Option<(u8, u32)>,
+    good: Option<Good>,
     bad: bool,
     held_until: Option<u64>,
 }
@@ -89,33 +93,43 @@ impl Model {
         self.listed = true;
     }
 
-    /// The weight of each instance, of the winning key.
-    fn set(&self) -> BTreeMap<String, u32> {
-        let mut set = BTreeMap::new();
-        for held in [false, true] {
-            for row in self.rows.values().filter(|row| row.held_until.is_some() == held) {
-                if let Some((id, weight)) = row.good {
-                    set.entry(address(id)).or_insert(weight);
-                }
-            }
+    /// The weight and the health of each instance, of the winning key.
+    fn set(&self) -> BTreeMap<(u8, u8), (u32, Health)> {
+        let mut all: Vec<_> = self.rows.iter().filter(|(_, row)| row.good.is_some()).collect();
+        // The best last, which stays.
+        all.sort_by_key(|(key, row)| {
+            let (_, weight, health, revision) = row.good.unwrap();
+            (row.held_until.is_none(), weight > 0, health, revision, Reverse(**key))
+        });
+        let goods = all.into_iter().filter_map(|(_, row)| row.good);
+        goods.map(|(id, weight, health, _)| (id, (weight, health))).collect()
+    }
+
+    /// How many ids several keys claim.
+    fn claimed(&self) -> usize {
+        let mut keys: BTreeMap<u8, usize> = BTreeMap::new();
+        for ((id, _), ..) in self.rows.values().filter_map(|row| row.good) {
+            *keys.entry(id).or_default() += 1;
         }
-        set
+        keys.values().filter(|count| **count > 1).count()
     }
 }
 
-fn address(id: u8) -> String {
-    format!("10.0.0.{id}:80")
+/// The id is an address, perhaps the instance's own, perhaps that of another one.
+fn instance(((id, address), weight, health, _): Good) -> Result<Instance, Error> {
+    let instance = Instance::new(format!("10.0.0.{address}:80"))?;
+    Ok(instance.with_id(&format!("10.0.0.{id}:80"))?.with_weight(weight).with_health(health))
 }
 
 fn entry(key: u8, value: Value) -> Entry {
-    let instance = value
-        .ok_or_else(|| Error::invalid_data("no JSON"))
-        .and_then(|(id, weight)| Ok(Instance::new(address(id).as_str())?.with_weight(weight)));
-    Entry::new(format!("key-{key}"), instance)
+    let revision = value.map_or(0, |(.., revision)| revision);
+    let instance = value.ok_or_else(|| Error::invalid_data("no JSON")).and_then(instance);
+    Entry::new(format!("key-{key}"), instance).with_revision(revision)
 }
 
 fn value() -> impl Strategy<Value = Value> {
-    proptest::option::weighted(0.8, (1..5_u8, 0..3_u32))
+    let health = prop_oneof![Just(Health::Unhealthy), Just(Health::Healthy)];
+    proptest::option::weighted(0.8, ((1..5_u8, 1..3_u8), 0..3_u32, health, 0..3_u64))
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -175,8 +189,20 @@ proptest! {
                 published = next;
             }
             prop_assert!(published.is_sorted_by(|a, b| a.id() < b.id()));
-            let set = published.iter().map(|one| (one.id().to_string(), one.weight())).collect();
-            prop_assert_eq!(model.set(), set);
+            let set: BTreeMap<_, _> = published
+                .iter()
+                .map(|one| (one.id().clone(), (one.weight(), one.health())))
+                .collect();
+            let expected: BTreeMap<_, _> = model
+                .set()
+                .into_iter()
+                .map(|(id, (weight, health))| {
+                    let instance = instance((id, weight, health, 0)).unwrap();
+                    (instance.id().clone(), (weight, health))
+                })
+                .collect();
+            prop_assert_eq!(expected, set);
+            prop_assert_eq!(table.claimed(), model.claimed());
             let rows = || model.rows.values();
             prop_assert_eq!(table.unreadable(), rows().filter(|row| row.bad).count());
             prop_assert_eq!(table.held(), rows().filter(|row| row.held_until.is_some()).count());

@@ -1,5 +1,6 @@
 //! What the registry said, key by key, and which instances that makes.
 
+use std::cmp::Reverse;
 use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -30,6 +31,9 @@ pub(super) struct Table {
     faults: Vec<(Arc<str>, Error)>,
     /// Instances that have more tags than are kept, and how many more.
     cut: Vec<(InstanceId, usize)>,
+    /// The ids, as text, that several keys claim.
+    claimed: HashSet<Box<str>>,
+    clashes: Vec<Clash>,
     rendered: Rendered,
 }
 
@@ -67,10 +71,21 @@ fn update(set: &mut Vec<Arc<Instance>>, updates: &[(InstanceId, Option<Arc<Insta
 struct Row {
     /// The last good value.
     instance: Option<Arc<Instance>>,
+    /// When that was written.
+    revision: u64,
     /// Why the present value cannot be read.
     fault: Option<Error>,
     /// Set while the key is gone from the registry but kept by policy.
     hold: Option<Hold>,
+}
+
+/// An id that several keys claim.
+#[derive(Debug)]
+pub(crate) struct Clash {
+    pub(crate) instance: InstanceId,
+    pub(crate) keys: usize,
+    /// Some of them.
+    pub(crate) addresses: Vec<String>,
 }
 
 /// Where a complete set came from.
@@ -204,6 +219,16 @@ impl Table {
         std::mem::take(&mut self.cut)
     }
 
+    /// The ids that have come to be claimed by several keys since the last call.
+    pub(super) fn take_clashes(&mut self) -> Vec<Clash> {
+        std::mem::take(&mut self.clashes)
+    }
+
+    /// How many ids are claimed by several keys.
+    pub(super) fn claimed(&self) -> usize {
+        self.claimed.len()
+    }
+
     /// The set as it is now, sorted by id, or `None` if it equals `previous`, the set that was
     /// rendered last. The set before that one is changed in place if nobody holds it any more; else
     /// the work is one pass over `previous`, without a sort, however large it is.
@@ -213,7 +238,8 @@ impl Table {
     ) -> Option<(Arc<Vec<Arc<Instance>>>, Difference)> {
         let mut difference = Difference::default();
         let mut updates = Vec::new();
-        for id in std::mem::take(&mut self.touched) {
+        let touched = std::mem::take(&mut self.touched);
+        for id in touched.iter().cloned() {
             let before = find(previous, &id);
             let now = self.winner(&id);
             match (before, &now) {
@@ -226,11 +252,13 @@ impl Table {
             updates.push((id, now));
         }
         if updates.is_empty() {
+            self.look_for_clashes(&touched, previous);
             return None;
         }
         let mut next = self.rendered.take_spare(previous).unwrap_or_else(|| previous.to_vec());
         update(&mut next, &updates);
         let next = Arc::new(next);
+        self.look_for_clashes(&touched, &next);
         self.rendered = if updates.len() < next.len() / 2 {
             Rendered { before: Some(previous.clone()), last: next.clone(), updates }
         } else {
@@ -240,16 +268,40 @@ impl Table {
         Some((next, difference))
     }
 
-    /// Of several keys with one instance: a live one before a held one, then the smaller key.
+    /// Of several keys with one instance: a live one before a held one, then the healthier, then the newer, then the
+    /// smaller key.
     fn winner(&self, id: &InstanceId) -> Option<Arc<Instance>> {
         let keys = self.keys_of.get(id)?.as_slice();
-        let rows = keys.iter().filter_map(|key| Some((key, self.rows.get(key)?)));
-        let best = rows.min_by_key(|(key, row)| (row.hold.is_some(), *key))?;
-        best.1.instance.clone()
+        let rows = keys.iter().filter_map(|key| {
+            let row = self.rows.get(key)?;
+            Some((key, row, row.instance.as_ref()?))
+        });
+        let best = rows.min_by_key(|(key, row, instance)| {
+            let health = (!instance.is_draining(), instance.health());
+            (row.hold.is_some(), Reverse((health, row.revision)), *key)
+        });
+        best.map(|(_, _, instance)| instance.clone())
+    }
+
+    /// Whether the ids of what has changed are claimed by several keys, at one address or at more.
+    fn look_for_clashes(&mut self, touched: &BTreeSet<InstanceId>, set: &[Arc<Instance>]) {
+        for id in touched {
+            let text = id.as_str();
+            let from = set.partition_point(|one| one.id().as_key() < text);
+            let same = || set[from..].iter().take_while(|one| one.id().as_str() == text);
+            let keys = same().filter_map(|one| self.keys_of.get(one.id()));
+            let keys: usize = keys.map(|keys| keys.as_slice().len()).sum();
+            if keys < 2 {
+                self.claimed.remove(text);
+            } else if self.claimed.insert(text.into()) {
+                let addresses = same().take(4).map(|one| one.address().to_string()).collect();
+                self.clashes.push(Clash { instance: id.clone(), keys, addresses });
+            }
+        }
     }
 
     fn put(&mut self, entry: Entry) {
-        let Entry { key, instance } = entry;
+        let Entry { key, instance, revision } = entry;
         let row = self.rows.entry(key.clone()).or_default();
         if row.hold.take().is_some() {
             self.held -= 1;
@@ -260,7 +312,7 @@ impl Table {
             Ok(instance) => {
                 row.fault = None;
                 self.unreadable -= usize::from(was_unreadable);
-                self.set_instance(&key, instance);
+                self.set_instance(&key, instance, revision);
             }
             Err(fault) => {
                 self.unreadable += usize::from(!was_unreadable);
@@ -272,13 +324,16 @@ impl Table {
         }
     }
 
-    fn set_instance(&mut self, key: &Arc<str>, instance: Arc<Instance>) {
+    fn set_instance(&mut self, key: &Arc<str>, instance: Arc<Instance>, revision: u64) {
         let Some(row) = self.rows.get_mut(key) else { return };
         let id = instance.id().clone();
         let cut = |instance: &Instance| instance.tags().left_out();
         let cut_before = row.instance.as_deref().map_or(0, cut);
         if cut(&instance) > 0 && cut(&instance) != cut_before {
             self.cut.push((id.clone(), cut(&instance)));
+        }
+        if std::mem::replace(&mut row.revision, revision) != revision {
+            self.touched.insert(id.clone());
         }
         match row.instance.replace(instance.clone()) {
             // The old allocation stays, so that readers can compare pointers.

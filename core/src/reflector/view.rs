@@ -122,6 +122,7 @@ impl View {
         let current = self.publisher.current();
         let freshness = self.freshness(now);
         let rendered = self.table.render(&current.instances);
+        telemetry::clashes(&self.service, &self.table.take_clashes(), self.table.claimed());
         let skipped = self.table.unreadable();
         let same = current.freshness.is_like(&freshness) && current.skipped == skipped;
         if current.skipped != skipped {

@@ -3,6 +3,7 @@
 
 mod blame;
 mod calls;
+mod clashes;
 mod endpointer;
 mod fake_registry;
 mod fake_source;

@@ -129,6 +129,33 @@ async fn tags_that_are_left_out_are_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_id_that_several_entries_claim_is_told_when_it_begins() {
+    let log = Log::start();
+    let claims = |key: &str, address: &str| {
+        Entry::new(key, Ok(Instance::new(address).unwrap().with_id("web\u{202e}").unwrap()))
+    };
+    let source = FakeSource::of(&[]);
+    source.will_list(vec![claims("1", "10.0.0.1:80"), claims("2", "10.0.0.2:80")]);
+    let mut subscription = reflect(&source).subscribe();
+    subscription.wait_for(is_fresh).await.unwrap();
+    for _ in 0..5 {
+        // One more, at an address that is known.
+        source.put(claims("3", "10.0.0.2:80"));
+        sleep(Duration::from_secs(1)).await;
+        source.delete("3");
+        sleep(Duration::from_secs(1)).await;
+    }
+    let told = log.lines("several entries claim one id");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("10.0.0.1:80") && told[0].contains("10.0.0.2:80"), "{told:?}");
+    source.delete("2");
+    sleep(Duration::from_secs(1)).await;
+    source.put(claims("3", "10.0.0.1:80"));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(log.lines("several entries claim one id").len(), 2, "and again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_changes_at_once_are_one_event() {
     let log = Log::start();
     let source = FakeSource::of(&[]);

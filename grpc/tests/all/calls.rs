@@ -97,7 +97,8 @@ async fn a_response_says_which_instance_gave_it() {
     let instance = server.instance().with_id("blue").unwrap();
     let channel = Channel::new(fleetward_core::FixedInstancer::new("greeter", [instance]));
     let response = GreetClient::new(channel).morning(named("you")).await.unwrap();
-    assert_eq!(response.extensions().get(), Some(&InstanceId::new("blue").unwrap()));
+    let instance: &InstanceId = response.extensions().get().unwrap();
+    assert_eq!(instance.as_str(), "blue");
 }
 
 #[tokio::test]

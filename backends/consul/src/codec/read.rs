@@ -20,7 +20,8 @@ pub(crate) fn entries(body: &[u8], query: &Query) -> Result<Vec<Entry>, Error> {
         match serde_json::from_str::<HealthEntry>(text.get()) {
             Ok(found) => {
                 let key = format!("{}/{}", found.node.node, found.service.id);
-                Entry::new(key, found.instance(query, rank))
+                let revision = found.service.modify_index;
+                Entry::new(key, found.instance(query, rank)).with_revision(revision)
             }
             Err(why) => {
                 let error = Error::invalid_data(format!("the entry cannot be read: {why}"));
@@ -67,6 +68,8 @@ struct Service {
     port: i64,
     #[serde(default, deserialize_with = "or_default")]
     weights: Weights,
+    #[serde(default, deserialize_with = "or_default")]
+    modify_index: u64,
 }
 
 #[derive(Deserialize)]

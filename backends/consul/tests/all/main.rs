@@ -7,6 +7,7 @@ mod acl;
 mod agents;
 mod basics;
 mod checks;
+mod clashes;
 mod cluster;
 mod conformance;
 mod faults;

@@ -27,6 +27,8 @@ pub(crate) struct KeyValue {
     pub(crate) value: Vec<u8>,
     /// 0: none.
     pub(crate) lease: i64,
+    /// Of the last write.
+    pub(crate) revision: i64,
 }
 
 impl Client {
@@ -140,8 +142,8 @@ impl Client {
 
 impl From<etcd_client::KeyValue> for KeyValue {
     fn from(found: etcd_client::KeyValue) -> Self {
-        let lease = found.lease();
+        let (lease, revision) = (found.lease(), found.mod_revision());
         let (key, value) = found.into_key_value();
-        Self { key, value, lease }
+        Self { key, value, lease, revision }
     }
 }

@@ -170,7 +170,10 @@ impl From<PbWatchResponse> for Response {
             match event.r#type {
                 0 => {
                     let (revision, lease) = (kv.mod_revision, kv.lease);
-                    Some(Event::Put(KeyValue { key: kv.key, value: kv.value, lease }, revision))
+                    Some(Event::Put(
+                        KeyValue { key: kv.key, value: kv.value, lease, revision },
+                        revision,
+                    ))
                 }
                 1 => Some(Event::Delete(kv.key, kv.mod_revision)),
                 _ => None,

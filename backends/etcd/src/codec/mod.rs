@@ -58,15 +58,24 @@ pub(crate) fn write(
     Ok((key, value))
 }
 
-/// What a key and its value say. The key is below `root`.
-pub(crate) fn read(codec: &dyn Codec, root: &str, key: &[u8], value: &[u8]) -> KeyChange {
+/// What a key and its value say, as of the revision at which they were written. The key is below `root`.
+pub(crate) fn read(
+    codec: &dyn Codec,
+    root: &str,
+    key: &[u8],
+    value: &[u8],
+    revision: i64,
+) -> KeyChange {
+    let revision = u64::try_from(revision).unwrap_or_default();
     let name = key_name(key);
     match decode(codec, root, key, value) {
         Ok(None) => KeyChange::Delete(name),
-        Ok(Some(instance)) => KeyChange::Put(Entry::new(name, Ok(instance))),
+        Ok(Some(instance)) => {
+            KeyChange::Put(Entry::new(name, Ok(instance)).with_revision(revision))
+        }
         Err(error) => {
             let error = error.with_context("key", &name);
-            KeyChange::Put(Entry::new(name, Err(error)))
+            KeyChange::Put(Entry::new(name, Err(error)).with_revision(revision))
         }
     }
 }
@@ -128,7 +137,7 @@ mod tests {
             for address in ["10.0.0.1:80", "[::1]:80", "localhost:8000", "http://10.0.0.1:80"] {
                 let instance = Instance::new(address).unwrap();
                 let (key, value) = write(&*codec, &service, &instance).unwrap();
-                let KeyChange::Put(entry) = read(&*codec, &root, key.as_bytes(), &value) else {
+                let KeyChange::Put(entry) = read(&*codec, &root, key.as_bytes(), &value, 1) else {
                     panic!("{key} is gone")
                 };
                 let instance = entry.instance.unwrap();
@@ -155,7 +164,7 @@ mod tests {
                 (b"x", b""),
             ] {
                 let key = [root.as_bytes(), tail].concat();
-                let error = error_of(read(&*codec, &root, &key, value));
+                let error = error_of(read(&*codec, &root, &key, value, 1));
                 assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
                 assert!(error.context("key").is_some());
             }

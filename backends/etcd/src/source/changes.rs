@@ -82,7 +82,9 @@ impl Changes {
 
     fn read(&self, event: Event) -> KeyChange {
         match event {
-            Event::Put(found, _) => codec::read(&*self.codec, &self.root, &found.key, &found.value),
+            Event::Put(found, revision) => {
+                codec::read(&*self.codec, &self.root, &found.key, &found.value, revision)
+            }
             Event::Delete(key, _) => KeyChange::Delete(codec::key_name(&key)),
         }
     }
@@ -117,7 +119,7 @@ mod tests {
     fn put(n: u8, revision: i64) -> Event {
         let value = format!("10.0.0.{n}:80").into_bytes();
         let key = [b"/s/a/", &value[..]].concat();
-        Event::Put(KeyValue { key, value, lease: 0 }, revision)
+        Event::Put(KeyValue { key, value, lease: 0, revision }, revision)
     }
 
     fn is_lost(verdict: Verdict) -> bool {

@@ -5,6 +5,7 @@
 
 mod auth;
 mod basics;
+mod clashes;
 mod cluster;
 mod conformance;
 mod faults;
