@@ -27,6 +27,7 @@ mod observer;
 mod operation;
 mod outlier;
 mod pick_context;
+mod quota;
 mod read_ahead;
 pub mod redact;
 mod reflector;

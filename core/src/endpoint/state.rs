@@ -14,6 +14,7 @@ use super::Connectivity;
 use super::latency::PeakEwma;
 use super::outcomes::Outcomes;
 use super::refusals::{Flags, Refusals};
+use crate::quota::Quota;
 use crate::{Error, FeedbackConfig, Instance, InstanceId, telemetry};
 
 /// What all endpoints of a service have in common.
@@ -30,6 +31,7 @@ pub(crate) struct Surroundings {
     /// The instances of which something has changed that decides on their place in that set.
     pub(crate) touched: Mutex<Vec<InstanceId>>,
     pub(crate) usual: Usual,
+    pub(crate) lines: Quota,
 }
 
 impl Surroundings {
@@ -86,6 +88,8 @@ pub(crate) struct EndpointState {
     health_error: Mutex<Option<Error>>,
     /// Wakes who checks through the connection, and who waits for the removal or the withdrawal.
     moved: Notify,
+    /// How often connecting has failed since it was connected last.
+    failures: AtomicU32,
     connectivity: AtomicU8,
     checked: AtomicU8,
     removed: AtomicBool,
@@ -128,6 +132,7 @@ impl EndpointState {
             last_error: Mutex::new(None),
             health_error: Mutex::new(None),
             losses: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
             moved: Notify::new(),
             removed: AtomicBool::new(false),
             withdrawn: AtomicBool::new(false),
@@ -144,6 +149,10 @@ impl EndpointState {
 
     pub(super) fn around(&self) -> &Arc<Surroundings> {
         &self.around
+    }
+
+    pub(crate) fn lines(&self) -> &Quota {
+        &self.around.lines
     }
 
     /// Has the endpointer look again where it stands. After what has changed, before the wake.
@@ -177,7 +186,15 @@ impl EndpointState {
             self.moved.notify_waiters();
         }
         if !same && self.around.is_attached {
-            telemetry::connectivity(&self.around.service, &self.instance, to, error.as_ref());
+            let failures = match to {
+                Connectivity::Ready => self.failures.swap(0, Ordering::Relaxed),
+                Connectivity::TransientFailure => {
+                    self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+                }
+                Connectivity::Connecting => 0,
+            };
+            let Surroundings { lines, service, .. } = &*self.around;
+            telemetry::connectivity(lines, service, &self.instance, to, error.as_ref(), failures);
             self.touch();
             self.around.changed.notify_one();
         }
@@ -203,7 +220,13 @@ impl EndpointState {
         }
         let same = self.checked.swap(to as u8, Ordering::AcqRel) == to as u8;
         if !same && self.around.is_attached {
-            telemetry::checked(&self.around.service, &self.instance, to, error.as_ref());
+            telemetry::checked(
+                &self.around.lines,
+                &self.around.service,
+                &self.instance,
+                to,
+                error.as_ref(),
+            );
             self.touch();
             self.around.changed.notify_one();
         }
@@ -212,7 +235,7 @@ impl EndpointState {
     /// It cannot be checked: then it counts as well.
     pub(crate) fn set_unsupported(&self, error: &Error) {
         if self.around.is_attached && !self.is_removed() {
-            telemetry::not_checked(&self.around.service, &self.instance, error);
+            telemetry::not_checked(&self.around.lines, &self.around.service, &self.instance, error);
         }
         self.set_checked(Checked::Healthy, None);
     }

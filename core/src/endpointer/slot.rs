@@ -123,6 +123,11 @@ impl<S: Clone> Slot<S> {
         self.backoff.get_or_insert_with(fresh).next_delay()
     }
 
+    /// How often the factory has failed.
+    pub(super) fn failures(&self) -> u32 {
+        self.backoff.as_ref().map_or(0, |backoff| backoff.failures())
+    }
+
     pub(super) fn member(&self) -> Member {
         Member::new(self.instance.clone(), self.state.clone())
     }

@@ -13,6 +13,7 @@ use super::lists::{Copies, Lists, Moves, Place};
 use super::set::{EndpointSet, Facts};
 use super::slot::{Available, Census, Slot};
 use super::{EndpointerBuilder, Shared};
+use crate::endpoint::Surroundings;
 use crate::supervised::{Supervised, panicked};
 use crate::{
     Error, ErrorKind, Factory, Freshness, Instance, InstanceId, OutlierDetector, Snapshot,
@@ -342,11 +343,20 @@ where
         };
         self.touched.push(ticket.0.clone());
         match result {
-            Ok(service) => slot.made(service),
+            Ok(service) => {
+                slot.made(service);
+                let failures = slot.failures();
+                if failures > 0 {
+                    let Surroundings { lines, service, .. } = &*self.shared.around;
+                    telemetry::factory_works(lines, service, &ticket.0, failures);
+                }
+            }
             Err(error) => {
                 let delay = slot.failed(error.clone(), &self.config.backoff, &mut self.rng);
                 slot.later = Some(self.later.insert(ticket.clone(), delay));
-                telemetry::factory_failed(&self.shared.around.service, &ticket.0, &error);
+                let failures = slot.failures();
+                let Surroundings { lines, service, .. } = &*self.shared.around;
+                telemetry::factory_failed(lines, service, &ticket.0, &error, failures);
             }
         }
     }
@@ -487,7 +497,6 @@ async fn sleep_until(at: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::Surroundings;
     use crate::{Instancer, Publisher};
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::quota::Quota;
 use crate::registrar::Report;
 use crate::supervised::{Supervised, panicked, shielded_future};
 use crate::{
@@ -31,6 +32,7 @@ pub(super) struct Task<R> {
     /// An attempt whose outcome is unknown: the registry may hold a key that no lease of ours can
     /// remove.
     doubt: Option<Error>,
+    lines: Quota,
 }
 
 enum Obtained<L> {
@@ -60,8 +62,20 @@ impl<R: Registry> Task<R> {
         let mut rng = options.rng();
         let backoff = BackoffState::new(options.backoff.clone(), rng.fork());
         let comeback = BackoffState::new(comeback(), rng.fork());
-        let (first, doubt) = (Some(first), None);
-        Self { registry, service, instance, options, report, first, backoff, comeback, rng, doubt }
+        let (first, doubt, lines) = (Some(first), None, Quota::default());
+        Self {
+            registry,
+            service,
+            instance,
+            options,
+            report,
+            first,
+            backoff,
+            comeback,
+            rng,
+            doubt,
+            lines,
+        }
     }
 
     /// Gives how deregistering went, or nothing if the first attempt was refused.
@@ -78,7 +92,7 @@ impl<R: Registry> Task<R> {
             // The lost lease is dropped, never deregistered: a registry that tells registrations
             // apart by their key alone would remove the one that is written next.
             let reason = self.describe(reason, "keep_alive");
-            telemetry::lease_lost(&self.service, self.instance.id(), &reason);
+            telemetry::lease_lost(&self.lines, &self.service, self.instance.id(), &reason);
             self.report.retrying(reason);
             if !waited {
                 let pause = self.comeback.next_delay();
@@ -222,7 +236,7 @@ impl<R: Registry> Task<R> {
         self.doubt = None;
         self.backoff.reset();
         self.report.registered();
-        telemetry::registered(&self.service, self.instance.id());
+        telemetry::registered(&self.lines, &self.service, self.instance.id());
         if let Some(first) = self.first.take() {
             let _ = first.send(Ok(()));
         }
@@ -230,7 +244,13 @@ impl<R: Registry> Task<R> {
 
     fn troubled(&self, error: Error) {
         let first = self.report.retrying(error.clone());
-        telemetry::registration_failed(&self.service, self.instance.id(), &error, first);
+        telemetry::registration_failed(
+            &self.lines,
+            &self.service,
+            self.instance.id(),
+            &error,
+            first,
+        );
     }
 
     fn describe(&self, error: Error, operation: &'static str) -> Error {
@@ -252,7 +272,7 @@ impl<R: Registry> Supervised for Task<R> {
     async fn run(&mut self) {
         if let Some(outcome) = self.keep().await {
             let outcome = outcome.map_err(|error| self.describe(error, "deregister"));
-            telemetry::deregistered(&self.service, self.instance.id(), &outcome);
+            telemetry::deregistered(&self.lines, &self.service, self.instance.id(), &outcome);
             self.report.ended(outcome);
         }
     }

@@ -151,7 +151,7 @@ impl OutlierDetector {
                 Admission::Open => {
                     host.ejected_until = None;
                     self.ejected -= 1;
-                    telemetry::readmitted(host.state.service(), id);
+                    telemetry::readmitted(host.state.lines(), host.state.service(), id);
                     changed = true;
                 }
                 Admission::Ejected if now >= until => {
@@ -257,7 +257,7 @@ impl OutlierDetector {
         self.ejected += usize::from(!host.is_ejected());
         host.eject(until);
         self.over = Some(self.over.map_or(until, |over| over.min(until)));
-        telemetry::ejected(host.state.service(), id, rule.describe(), time);
+        telemetry::ejected(host.state.lines(), host.state.service(), id, rule.describe(), time);
     }
 }
 

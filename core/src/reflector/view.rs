@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::ReflectorConfig;
 use super::table::{Origin, Table};
+use crate::quota::Quota;
 use crate::{
     EmptySetPolicy, Entry, Error, ErrorKind, Freshness, KeyChange, Publisher, ServiceName,
     telemetry,
@@ -24,6 +25,7 @@ pub(super) struct View {
     stale_since: Option<Instant>,
     unpublished: bool,
     published_at: Option<Instant>,
+    lines: Quota,
 }
 
 impl View {
@@ -38,6 +40,7 @@ impl View {
             stale_since: None,
             unpublished: false,
             published_at: None,
+            lines: Quota::default(),
         }
     }
 
@@ -67,7 +70,7 @@ impl View {
 
     /// Says that the registry cannot be asked. The set stays as it is.
     pub(super) fn fail(&mut self, error: Error) {
-        telemetry::discovery_failed(&self.service, &error, self.trouble.is_none());
+        telemetry::discovery_failed(&self.lines, &self.service, &error, self.trouble.is_none());
         self.trouble = Some(error);
         self.touch();
     }
@@ -99,9 +102,9 @@ impl View {
     fn touch(&mut self) {
         let faults = self.table.take_faults();
         if !faults.is_empty() {
-            telemetry::skipped(&self.service, &faults, self.table.unreadable());
+            telemetry::skipped(&self.lines, &self.service, &faults, self.table.unreadable());
         }
-        telemetry::tags_cut(&self.service, &self.table.take_cut());
+        telemetry::tags_cut(&self.lines, &self.service, &self.table.take_cut());
         self.unpublished = true;
         self.tick();
     }
@@ -122,19 +125,29 @@ impl View {
         let current = self.publisher.current();
         let freshness = self.freshness(now);
         let rendered = self.table.render(&current.instances);
-        telemetry::clashes(&self.service, &self.table.take_clashes(), self.table.claimed());
+        telemetry::clashes(
+            &self.lines,
+            &self.service,
+            &self.table.take_clashes(),
+            self.table.claimed(),
+        );
         let skipped = self.table.unreadable();
         let same = current.freshness.is_like(&freshness) && current.skipped == skipped;
         if current.skipped != skipped {
-            telemetry::skipped(&self.service, &[], skipped);
+            telemetry::skipped(&self.lines, &self.service, &[], skipped);
         }
-        telemetry::freshness(&self.service, &current.freshness, &freshness, now);
+        telemetry::freshness(&self.lines, &self.service, &current.freshness, &freshness, now);
         if rendered.is_none() && same {
             return self.publisher.replace_reason(freshness);
         }
         let instances = match rendered {
             Some((instances, difference)) => {
-                telemetry::membership(&self.service, &difference.joined, &difference.left);
+                telemetry::membership(
+                    &self.lines,
+                    &self.service,
+                    &difference.joined,
+                    &difference.left,
+                );
                 telemetry::size(&self.service, instances.len());
                 instances
             }

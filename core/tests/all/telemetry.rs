@@ -156,6 +156,93 @@ async fn an_id_that_several_entries_claim_is_told_when_it_begins() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failures_that_go_on_are_two_lines_and_not_one_each() {
+    let log = Log::start();
+    let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80").unwrap()]);
+    let (send, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let endpointer = Endpointer::<()>::new(list, Lines(send));
+    let readiness = lines.recv().await.unwrap();
+    let refused = || Error::new(ErrorKind::Unavailable, "connection refused");
+    for _ in 0..2 {
+        for _ in 0..500 {
+            readiness.set_connecting();
+            readiness.set_failed(refused());
+        }
+        readiness.set_connecting();
+        readiness.set_ready();
+    }
+    drop(endpointer);
+    let told = log.lines("10.0.0.1:80");
+    let what = |told: &[String]| -> Vec<String> {
+        told.iter().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect()
+    };
+    let expected = ["message=connection", "message=connected"].repeat(2);
+    assert_eq!(what(&told), expected, "{told:?}");
+    assert!(told[1].contains("failures=500") && told[3].contains("failures=500"), "{told:?}");
+
+    let log = Log::start();
+    let runs = std::sync::atomic::AtomicUsize::new(0);
+    let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80").unwrap()]);
+    let endpointer = Endpointer::new(list, move |_: Arc<Instance>| {
+        let run = runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async move { if run < 50 { Err("as it must") } else { Ok(()) } }
+    });
+    endpointer.wait_for(|set| set.ready().len() == 1).await;
+    let told = log.lines("10.0.0.1:80");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("factory failed") && told[1].contains("failures=50"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_a_fleet_nor_a_registry_chooses_the_volume_of_the_log() {
+    let log = Log::start();
+    let at = |n: u32| format!("10.0.{}.{}:80", n >> 8, n & 255);
+    let fleet: Vec<_> = (1..=1000).map(|n| Instance::new(at(n)).unwrap()).collect();
+    let (send, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let endpointer = Endpointer::<()>::new(FixedInstancer::new("greeter", fleet), Lines(send));
+    let mut all = Vec::new();
+    while all.len() < 1000 {
+        all.push(lines.recv().await.unwrap());
+    }
+    for _ in 0..60 {
+        for readiness in &all {
+            readiness.set_failed(Error::new(ErrorKind::Unavailable, "connection refused"));
+            readiness.set_ready();
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    drop(endpointer);
+    let told = log.lines("").len();
+    assert!((500..900).contains(&told), "{told} lines in a minute");
+    assert_eq!(log.lines("more are left out").len(), 6);
+    let left_out: u32 = log
+        .lines("lines were left out of the log")
+        .iter()
+        .map(|line| line.rsplit_once("left_out=").unwrap().1.parse::<u32>().unwrap())
+        .sum();
+    assert!(left_out > 90_000, "{left_out}");
+
+    let log = Log::start();
+    let source = FakeSource::of(&[]);
+    reflect(&source).subscribe().wait_for(is_fresh).await.unwrap();
+    let _reflector = reflect(&source);
+    sleep(Duration::from_secs(1)).await;
+    for n in 0..6000 {
+        // Values that are unreadable in ever new ways, instances that come and go, ids that clash.
+        source.put(Entry::new("a", Err(Error::invalid_data(format!("in way {n}")))));
+        let id = format!("10.0.0.{}:80", n % 2 + 1);
+        let clash = Instance::new("10.0.0.1:80").unwrap().with_id(&id).unwrap();
+        source.put(Entry::new("b", Ok(clash)));
+        source.put(entry("c", "10.0.0.2:80"));
+        sleep(Duration::from_millis(5)).await;
+        source.delete("c");
+        sleep(Duration::from_millis(5)).await;
+    }
+    let told = log.lines("").len();
+    assert!((100..900).contains(&told), "{told} lines in a minute");
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_changes_at_once_are_one_event() {
     let log = Log::start();
     let source = FakeSource::of(&[]);

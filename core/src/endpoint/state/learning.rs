@@ -163,7 +163,7 @@ impl EndpointState {
 
     fn tell(&self, news: Option<News>) {
         if let Some(news) = news.filter(|_| self.around.is_attached) {
-            telemetry::refuses(&self.around.service, &self.instance, news);
+            telemetry::refuses(self.lines(), &self.around.service, &self.instance, news);
         }
     }
 
