@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fleetward_core::{
     Balancer, EmptySetPolicy, Error, FixedInstancer, Instance, Instancer, Options, ReflectorConfig,
-    Registration, RegistryHandle, RegistryUrl, ServiceName,
+    RegisterOptions, Registration, RegistryHandle, RegistryUrl, ServiceName,
 };
 use fleetward_memory::MemoryRegistry;
 
@@ -31,6 +31,8 @@ use crate::views::Views;
 /// | option | meaning |
 /// |---|---|
 /// | `empty_set` | `hold`, `honour`, or how long to hold: `60s`; see [`EmptySetPolicy`] |
+/// | `ttl=5s` | how long the registry keeps the entry of a process that died (10 s by default; from 1 s to 1 day); see [`RegisterOptions`] |
+/// | `keep_trying` | registering succeeds although the registry cannot be reached, and goes on in the background; see [`register`] |
 /// | `balancer=peak_ewma` | the [balancer](crate::balancers::by_name) of a channel to the service, with its own options behind a `?` |
 /// | `only=version=v2` | sees only the instances that fulfil the [`Filter`](crate::Filter): `version`, `zone`, `tag` or `meta.KEY`, with `=` or `!=`. Given several times, all must hold |
 /// | `prefer=zone=eu-1a` | the same, but if no instance fulfils all that is preferred, sees the others |
@@ -38,8 +40,8 @@ use crate::views::Views;
 /// | `client_index=7` | the number of this client among all, from 0: its subset is one of an even distribution |
 /// | `client_id=shop-b2x` | a name of its own: its subset is the same after a restart. Without either the subset is random, and the same for the whole process |
 ///
-/// They hold for all services of the registry, and for whoever discovers; not for what is
-/// registered. (Consul filters too, before it answers, by its own `tag` and `filter`.) A filter that
+/// They hold for all services of the registry. `ttl` and `keep_trying` are for who registers, and every
+/// registry that registers has them; the others are for who discovers. (Consul filters too, before it answers, by its own `tag` and `filter`.) A filter that
 /// matches nothing makes an empty set, and calls then fail or wait as with any other.
 ///
 /// ```
@@ -71,7 +73,8 @@ pub async fn connect(url: &str) -> Result<RegistryHandle, Error> {
         [] => format!("{}:…", parsed.scheme()),
         _ => parsed.to_string(),
     };
-    let handle = open(scheme, parsed).await.map_err(|error| {
+    // Boxed, for setting up TLS makes a future of 16 KiB.
+    let handle = Box::pin(open(scheme, parsed)).await.map_err(|error| {
         let error = error.with_operation("connect").with_context("url", shown);
         match url.contains("balancer=") && url.matches('?').count() > 1 {
             true => error.with_context("hint", "a balancer's own options are joined by %26, not &"),
@@ -89,6 +92,7 @@ async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Er
     if scheme == Scheme::Static {
         return Ok(views.apply(fixed(&mut url)?));
     }
+    let register = RegisterOptions::from_url(url.options())?;
     let service = url.take_service()?;
     let handle = match scheme {
         Scheme::Memory => {
@@ -113,7 +117,8 @@ async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Er
         // As above.
         Scheme::Static => fixed(&mut url)?,
     };
-    let handle = views.apply(handle.with_reflector_config(config));
+    let handle = handle.with_reflector_config(config).with_register_options(register);
+    let handle = views.apply(handle);
     Ok(match service {
         Some(service) => handle.with_default_service(service),
         None => handle,
@@ -144,8 +149,23 @@ pub async fn discover(url: &str) -> Result<Arc<dyn Instancer>, Error> {
 /// Registers an instance of the service that the URL names: short for [`connect`] and
 /// [`register`](RegistryHandle::register).
 ///
+/// With `keep_trying` in the URL a registry that is down is waited for in the background. Whoever has to
+/// wait for it asks the registration:
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// use fleetward::{Instance, Status};
+/// let me = Instance::new("10.0.0.1:80")?;
+/// let registration = fleetward::register("memory:greeter?ttl=5s&keep_trying", me).await?;
+/// registration.watch_status().wait_for(Status::is_registered).await?;
+/// # Ok::<(), fleetward::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
-/// As [`discover`], and why the first attempt to register failed.
+/// As [`discover`], and why the first attempt to register failed; with `keep_trying` only if it can never
+/// succeed.
 pub async fn register(url: &str, instance: Instance) -> Result<Registration, Error> {
     let handle = connect(url).await?;
     handle.register(named(&handle)?, instance).await

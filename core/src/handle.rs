@@ -83,10 +83,11 @@ impl Shared {
     }
 }
 
-/// How services are followed and what is shown of them.
+/// How services are followed, what is shown of them, and how instances are registered.
 #[derive(Clone, Default)]
 struct Config {
     reflector: ReflectorConfig,
+    register: RegisterOptions,
     views: Vec<Arc<dyn View>>,
 }
 
@@ -150,6 +151,20 @@ impl RegistryHandle {
     pub fn with_reflector_config(self, config: ReflectorConfig) -> Self {
         let config = Config { reflector: config, ..self.shared.config.clone() };
         self.with_config(config)
+    }
+
+    /// Sets what [`register`](Self::register) registers with. The result shares nothing with older
+    /// clones.
+    #[must_use]
+    pub fn with_register_options(self, options: RegisterOptions) -> Self {
+        let config = Config { register: options, ..self.shared.config.clone() };
+        self.with_config(config)
+    }
+
+    /// What [`register`](Self::register) registers with: the default, or what the URL or
+    /// [`with_register_options`](Self::with_register_options) says.
+    pub fn register_options(&self) -> RegisterOptions {
+        self.shared.config.register.clone()
     }
 
     /// Shows of each service only the instances that `view` chooses, of those that the views given
@@ -227,7 +242,7 @@ impl RegistryHandle {
         Ok(Arc::new(Followed { inner, lens, _shared: self.shared.clone() }))
     }
 
-    /// Registers an instance with the default [`RegisterOptions`].
+    /// Registers an instance with the handle's [`RegisterOptions`].
     ///
     /// # Errors
     /// As [`register_with`](Self::register_with).
@@ -236,7 +251,7 @@ impl RegistryHandle {
         N: TryInto<ServiceName>,
         Error: From<N::Error>,
     {
-        self.register_with(name, instance, RegisterOptions::default()).await
+        self.register_with(name, instance, self.register_options()).await
     }
 
     /// Registers an instance, and keeps it registered until the [`Registration`] is deregistered

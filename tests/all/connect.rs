@@ -75,7 +75,7 @@ async fn wrong_urls_say_what_is_wrong_and_what_there_is() {
         ("zookeeper://h:1/s", "there are: memory:, static:, consul:, consuls:, etcd:, etcds:"),
         (
             "memory:greeter?codec=plain",
-            "known options are: balancer, client_id, client_index, empty_set, only, prefer, subset (option=no. 1 of 1",
+            "known options are: balancer, client_id, client_index, empty_set, keep_trying, only, prefer, subset, ttl (option=no. 1 of 1",
         ),
         ("memory:greeter?empty_set=often", "hold, honour"),
         ("memory:greeter?empty_set=1s&empty_set=2s", "given twice"),

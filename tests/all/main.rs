@@ -20,6 +20,7 @@ mod observability;
 #[cfg(all(unix, feature = "grpc", any(feature = "consul", feature = "etcd")))]
 mod programs;
 mod recipes;
+mod registering;
 #[cfg(feature = "grpc")]
 mod secrets;
 mod views;

@@ -108,6 +108,9 @@ const OPTIONS: &[&str] = &[
     "ca=S",
     "cert=S&key=S",
     "token_file=S",
+    "password_file=S",
+    "ttl=S",
+    "keep_trying=S",
     "wait=S",
     "wait=5S",
     "connect_timeout=S",
@@ -165,8 +168,8 @@ fn urls() -> Vec<String> {
 
 /// The absolute path of a file, and the field of a filter, are named where they are wrong.
 fn is_named(option: &str, secret: &str) -> bool {
-    let path =
-        ["ca=S", "cert=S&key=S", "token_file=S"].contains(&option) && secret.starts_with('/');
+    let path = ["ca=S", "cert=S&key=S", "token_file=S", "password_file=S"].contains(&option)
+        && secret.starts_with('/');
     path || option == "only=S" && secret.contains('=')
 }
 

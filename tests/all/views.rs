@@ -96,10 +96,13 @@ async fn a_static_list_with_a_name_has_views_too() {
 #[tokio::test]
 async fn mistakes_are_named_and_say_what_there_is() {
     for (query, expected) in [
-        ("only=team=shop", "fields are: meta.KEY, tag, version, zone (field=team, option=only"),
-        ("only=v2", "fields are: meta.KEY, tag, version, zone (option=only"),
+        (
+            "only=team=shop",
+            "fields are: health, meta.KEY, tag, version, zone (field=team, option=only",
+        ),
+        ("only=v2", "fields are: health, meta.KEY, tag, version, zone (option=only"),
         ("prefer=zones=a", "option=prefer"),
-        ("filter=version=v2", "only, prefer, subset (option=no. 1 of 1"),
+        ("filter=version=v2", "only, prefer, subset, ttl (option=no. 1 of 1"),
         ("subset=0", "at least one"),
         ("subset=many", "option=subset"),
         ("subset=2&client_index=first", "option=client_index"),

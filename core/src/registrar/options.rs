@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Backoff, Error};
+use crate::{Backoff, Error, Options};
 
 /// The settings of one registration. The defaults suit a production service.
 ///
@@ -54,6 +54,33 @@ impl RegisterOptions {
     pub const MIN_TTL: Duration = Duration::from_secs(1);
     /// The longest time to live.
     pub const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// Takes the options of a registry's URL that are for registering: `ttl`, a length of time, and
+    /// `keep_trying`. Every registry that registers has them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use fleetward_core::{RegisterOptions, RegistryUrl};
+    /// let mut url = RegistryUrl::parse("etcd://127.0.0.1:2379/greeter?ttl=5s&keep_trying")?;
+    /// let options = RegisterOptions::from_url(url.options())?;
+    /// assert_eq!((options.ttl, options.keep_trying), (Duration::from_secs(5), true));
+    /// # Ok::<(), fleetward_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a value that cannot be read, or a time
+    /// to live out of its bounds.
+    pub fn from_url(options: &mut Options) -> Result<Self, Error> {
+        let mut register = Self::default();
+        if let Some(ttl) = options.take_duration("ttl")? {
+            register.ttl = ttl;
+            register.validate().map_err(|error| error.with_context("option", "ttl"))?;
+        }
+        if let Some(keep_trying) = options.take_bool("keep_trying")? {
+            register.keep_trying = keep_trying;
+        }
+        Ok(register)
+    }
 
     /// Sets how long the registry keeps the entry of a process that died.
     #[must_use]
