@@ -102,10 +102,14 @@ impl Client {
     }
 
     /// Sends to this agent, and to no other. One that turns connections away is asked again until
-    /// the deadline: it may have room in a moment.
-    pub(crate) async fn send_to(&self, at: usize, call: &Call) -> Result<Answer, Error> {
-        let limit = self.shared.config.request_timeout();
-        let end = Instant::now() + limit;
+    /// `end`: it may have room in a moment.
+    pub(crate) async fn send_to(
+        &self,
+        at: usize,
+        call: &Call,
+        end: Instant,
+    ) -> Result<Answer, Error> {
+        let end = end.min(Instant::now() + self.shared.config.request_timeout());
         loop {
             let attempt = timeout_at(end, self.attempt(at, call)).await;
             let failure = match attempt.unwrap_or_else(|_| Err(Failure::timeout())) {

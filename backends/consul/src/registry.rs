@@ -108,12 +108,14 @@ impl Registry for ConsulRegistry {
 impl ConsulRegistry {
     /// Renews; where the agent fails and another one works, the registration is to move.
     async fn keep(&self, lease: &mut ConsulLease) -> Result<KeptAlive, Error> {
+        // Less than a keeper waits: its error would not say what ours says.
+        let end = Instant::now() + part(lease.ttl).mul_f64(0.9);
         if self.client.agents().len() == 1 {
-            return self.renew(lease).await;
+            return self.renew(lease, end).await;
         }
         // What an agent that hangs takes of the time must leave enough to find another one.
         let part = part(lease.ttl) * 2 / 5;
-        let renewed = timeout(part, self.renew(lease))
+        let renewed = timeout(part, self.renew(lease, Instant::now() + part.mul_f64(0.9)))
             .await
             .unwrap_or_else(|_| Err(Error::timeout("the Consul agent did not answer in time")));
         let kept = match renewed {
@@ -121,7 +123,7 @@ impl ConsulRegistry {
             Err(error) => {
                 use ErrorKind::{InvalidData, Timeout, Unavailable};
                 let away = matches!(error.kind(), Unavailable | Timeout | InvalidData);
-                let other = timeout(part, self.another_works(lease));
+                let other = timeout(part, self.another_works(lease, end));
                 if !away || !other.await.unwrap_or(false) {
                     return Err(error);
                 }
@@ -135,9 +137,9 @@ impl ConsulRegistry {
         Ok(kept)
     }
 
-    async fn renew(&self, lease: &mut ConsulLease) -> Result<KeptAlive, Error> {
+    async fn renew(&self, lease: &mut ConsulLease, end: Instant) -> Result<KeptAlive, Error> {
         // Looked at first: a heartbeat must not keep a successor alive that is dead.
-        let (standing, found) = self.standing(lease.agent, &lease.id, &lease.nonce).await?;
+        let (standing, found) = self.standing(lease.agent, &lease.id, &lease.nonce, end).await?;
         let lost = |why: &'static str| KeptAlive::Lost {
             reason: lease.named(Error::new(ErrorKind::NotFound, why)),
         };
@@ -152,7 +154,7 @@ impl ConsulRegistry {
         if *self.config.health_check() != ConsulCheck::Ttl {
             return Ok(alive);
         }
-        match self.client.send_to(lease.agent, &self.pass(&lease.id)).await {
+        match self.client.send_to(lease.agent, &self.pass(&lease.id), end).await {
             Ok(_) => Ok(alive),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Ok(lost("the agent does not know the service's check"))
@@ -166,8 +168,9 @@ impl ConsulRegistry {
         agent: usize,
         id: &str,
         nonce: &str,
+        end: Instant,
     ) -> Result<(Standing, Found), Error> {
-        let answer = match self.client.send_to(agent, &self.look(id)).await {
+        let answer = match self.client.send_to(agent, &self.look(id), end).await {
             Ok(answer) => answer,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok((Standing::Gone, Found::default()));
@@ -186,10 +189,10 @@ impl ConsulRegistry {
 
     /// Whether an agent other than the lease's could register it. (The lease's own is not the
     /// current one any more: it has just failed.)
-    async fn another_works(&self, lease: &ConsulLease) -> bool {
+    async fn another_works(&self, lease: &ConsulLease, end: Instant) -> bool {
         let count = self.client.agents().len();
         for agent in (1..count).map(|n| (lease.agent + n) % count) {
-            if self.client.send_to(agent, &self.look(&lease.id)).await.is_ok() {
+            if self.client.send_to(agent, &self.look(&lease.id), end).await.is_ok() {
                 return true;
             }
         }
@@ -198,12 +201,13 @@ impl ConsulRegistry {
 
     /// Removes a registration of ours, and never a successor's.
     async fn remove(&self, agent: usize, id: &str, nonce: &str) -> Result<(), Error> {
-        match self.standing(agent, id, nonce).await?.0 {
+        let end = Instant::now() + 2 * self.config.request_timeout();
+        match self.standing(agent, id, nonce, end).await?.0 {
             Standing::Gone | Standing::Another => return Ok(()),
             Standing::Ours | Standing::Doubted => {}
         }
         let path = self.client.path(&format!("agent/service/deregister/{id}"), &[]);
-        match self.client.send_to(agent, &Call::put(path, Vec::new())).await {
+        match self.client.send_to(agent, &Call::put(path, Vec::new()), end).await {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

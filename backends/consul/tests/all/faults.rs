@@ -124,6 +124,26 @@ async fn a_quiet_agent_is_not_taken_for_a_silent_one() {
 }
 
 #[tokio::test]
+async fn whoever_takes_a_connection_is_not_silent() {
+    let busy = "Your IP is issuing too many concurrent connections, please rate limit your calls";
+    for (knock, alive) in [
+        (Say::Hangup, true),
+        (Say::Half, true),
+        (Say::Answer(429, Vec::new(), busy.into()), true),
+        (Say::Answer(500, Vec::new(), String::new()), true),
+        (Say::Silence, false),
+    ] {
+        let server = Scripted::start([Say::health("5", "[]")], Say::Silence).await;
+        server.say_to_knocks(knock.clone());
+        let registry = connect(server.config().with_silence(SECOND)).await;
+        let mut watch = follow(&registry);
+        converged(&mut watch, 0, 5 * SECOND).await;
+        let stale = timeout(6 * SECOND, watch.wait_for(|now| now.freshness.is_stale())).await;
+        assert_eq!(stale.is_err(), alive, "{knock:?}: {:?}", watch.current());
+    }
+}
+
+#[tokio::test]
 async fn every_call_has_a_deadline() {
     let Some(consul) = Consul::start_or_skip().await else { return };
     let registry = connect(config(&consul).with_request_timeout(SECOND / 2)).await;

@@ -4,12 +4,13 @@
 //! `cargo test -p fleetward-consul --test all -- --ignored --nocapture limit::measure --test-threads 1`
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleetward_consul::ConsulConfig;
 use fleetward_core::{
-    Instance, Instancer, Metadata, RegisterOptions, RegistryHandle, Subscription,
+    Instance, Instancer, Metadata, RegisterOptions, Registry, RegistryHandle, Subscription,
 };
 use fleetward_testkit::eventually;
 use fleetward_testkit::proxy::FaultProxy;
@@ -17,7 +18,9 @@ use fleetward_testkit::servers::Consul;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::*;
@@ -225,6 +228,63 @@ async fn handles_of_one_agent_share_its_connections() {
     registration.deregister().await.unwrap();
     drop((handles, watches));
     eventually("all are closed", 10 * SECOND, || async { proxy.open_connections() == 0 }).await;
+}
+
+/// Opens connections for ever, and keeps those that it gets.
+async fn hoard(agent: SocketAddr) {
+    let mut kept = Vec::new();
+    loop {
+        let connection = TcpStream::connect(agent).await.unwrap();
+        if timeout(SECOND / 20, connection.readable()).await.is_err() {
+            kept.push(connection);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_is_full_keeps_what_it_has() {
+    let Some(consul) = Consul::start_or_skip().await else { return };
+    let registry = registry(&consul).await;
+    let mut watch = follow(&registry);
+    let registration = keep(&registry, 0, 3 * SECOND).await;
+    converged(&mut watch, 1, 10 * SECOND).await;
+    // Another program takes all that is left, and whatever is let go.
+    let mut others = JoinSet::new();
+    for _ in 0..8 {
+        others.spawn(hoard(consul.addr()));
+    }
+    sleep(2 * SECOND).await;
+    let trouble = async {
+        tokio::select! {
+            now = watch.wait_for(|now| now.freshness.is_stale()) => format!("{now:?}"),
+            now = async {
+                let mut status = registration.watch_status();
+                format!("{:?}", status.wait_for(|now| !now.is_registered()).await)
+            } => now,
+        }
+    };
+    if let Ok(trouble) = timeout(9 * SECOND, trouble).await {
+        panic!("{trouble}");
+    }
+    // Connections are not shared with another runtime, which finds no room.
+    let config = config(&consul).with_request_timeout(SECOND);
+    let register = move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let registry = connect(config).await;
+            let (service, instance) = (service("b"), instance(1));
+            // In the shortest time that a keeper gives it, and in the longest.
+            let short = registry.register(&service, &instance, 3 * SECOND).await;
+            let long = registry.register(&service, &instance, 30 * SECOND).await;
+            [short.unwrap_err(), long.unwrap_err()]
+        })
+    };
+    for error in tokio::task::spawn_blocking(register).await.unwrap() {
+        assert!(error.to_string().contains("http_max_conns_per_client"), "{error}");
+    }
+    registration.deregister().await.unwrap();
+    others.shutdown().await;
+    converged(&mut watch, 0, 70 * SECOND).await;
 }
 
 #[tokio::test]

@@ -58,6 +58,8 @@ struct State {
     script: VecDeque<Say>,
     /// When the script is at its end.
     after: Option<Say>,
+    /// To who asks for a sign of life; else nothing at all, with 200.
+    knocks: Option<Say>,
     requests: Vec<(Instant, String)>,
     registered: String,
     heads: String,
@@ -92,6 +94,11 @@ impl Scripted {
             }
         });
         Self { state, endpoint, _task: task }
+    }
+
+    /// What to say from now on to who asks for a sign of life.
+    pub(crate) fn say_to_knocks(&self, say: Say) {
+        self.state.lock().unwrap().knocks = Some(say);
     }
 
     pub(crate) fn config(&self) -> ConsulConfig {
@@ -140,7 +147,10 @@ async fn serve(stream: TcpStream, state: &Mutex<State>) {
             }
             state.requests.push((Instant::now(), path.clone()));
             match path.as_str() {
-                "/" => Say::Answer(200, Vec::new(), String::new()),
+                "/" => {
+                    let nothing = Say::Answer(200, Vec::new(), String::new());
+                    state.knocks.clone().unwrap_or(nothing)
+                }
                 _ => match state.script.pop_front().or_else(|| state.after.clone()).unwrap() {
                     Say::Stands => {
                         let found = format!(r#"{{"Service":{},"Checks":[]}}"#, state.registered);
