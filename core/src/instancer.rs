@@ -38,6 +38,7 @@ impl<T: Instancer + ?Sized> Instancer for Arc<T> {
 /// As a [`Stream`] it yields the current snapshot at once, then each newer one.
 pub struct Subscription {
     service: Arc<str>,
+    source: Arc<str>,
     receiver: watch::Receiver<Arc<Snapshot>>,
     /// What shows another set than the one published. It works when it is read, without a task.
     memo: Option<Arc<Memo>>,
@@ -51,14 +52,31 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    fn new(service: Arc<str>, mut receiver: watch::Receiver<Arc<Snapshot>>) -> Self {
+    fn new(publisher: &Publisher) -> Self {
+        let Publisher { service, source, sender } = publisher;
+        let mut receiver = sender.subscribe();
         let seen = receiver.borrow_and_update().revision;
-        Self { service, receiver, memo: None, seen, stream: None, streamed: None, _guard: None }
+        Self {
+            service: service.clone(),
+            source: source.clone(),
+            receiver,
+            memo: None,
+            seen,
+            stream: None,
+            streamed: None,
+            _guard: None,
+        }
     }
 
     /// The service's name, for messages.
     pub fn service(&self) -> &Arc<str> {
         &self.service
+    }
+
+    /// Where the instances are looked for, for messages; empty if nobody said it. See
+    /// [`Source::describe`](crate::Source::describe).
+    pub fn source(&self) -> &Arc<str> {
+        &self.source
     }
 
     /// The newest snapshot, without waiting.
@@ -151,6 +169,7 @@ impl Clone for Subscription {
     fn clone(&self) -> Self {
         Self {
             service: self.service.clone(),
+            source: self.source.clone(),
             receiver: self.receiver.clone(),
             memo: self.memo.clone(),
             seen: self.seen,
@@ -203,13 +222,21 @@ impl Stream for Subscription {
 #[derive(Clone)]
 pub struct Publisher {
     service: Arc<str>,
+    source: Arc<str>,
     sender: watch::Sender<Arc<Snapshot>>,
 }
 
 impl Publisher {
     /// A view that is [`Pending`](Freshness::Pending) until something is published.
     pub fn new(service: impl Into<Arc<str>>) -> Self {
-        Self { service: service.into(), sender: watch::Sender::new(Arc::new(Snapshot::pending())) }
+        let sender = watch::Sender::new(Arc::new(Snapshot::pending()));
+        Self { service: service.into(), source: Arc::default(), sender }
+    }
+
+    /// Says where the instances come from, for messages.
+    pub(crate) fn with_source(self, source: &str) -> Self {
+        let source: String = source.chars().take(MAX_SOURCE).flat_map(char::escape_debug).collect();
+        Self { source: source.into(), ..self }
     }
 
     /// The service's name.
@@ -220,7 +247,7 @@ impl Publisher {
     /// Publishes the complete set. Of instances with the same id and address the first one counts.
     pub fn publish(&self, instances: impl IntoIterator<Item = Instance>) {
         let instances = sorted_unique(instances.into_iter().map(Arc::new));
-        self.publish_sorted(instances, Freshness::Fresh, 0);
+        self.publish_sorted(instances, Freshness::Fresh, 0, None);
     }
 
     /// Says that the registry cannot be asked: the set stays, marked stale. What was stale already
@@ -261,9 +288,9 @@ impl Publisher {
         self.sender.borrow().clone()
     }
 
-    /// Puts a newer reason of the same kind of freshness in place; wakes nobody.
-    pub(crate) fn replace_reason(&self, freshness: Freshness) {
-        self.modify(|current| (Snapshot { freshness, ..Snapshot::clone(current) }, false));
+    /// Puts newer reasons in place, of the same kind of freshness; wakes nobody.
+    pub(crate) fn replace_reasons(&self, freshness: Freshness, fault: Option<Error>) {
+        self.modify(|current| (Snapshot { freshness, fault, ..Snapshot::clone(current) }, false));
     }
 
     /// Publishes a complete set that is sorted already, each id once.
@@ -272,18 +299,22 @@ impl Publisher {
         instances: Arc<Vec<Arc<Instance>>>,
         freshness: Freshness,
         skipped: usize,
+        fault: Option<Error>,
     ) {
         debug_assert!(instances.is_sorted_by(|a, b| a.id() < b.id()));
         self.modify(|current| {
             let revision = current.revision + 1;
-            (Snapshot { revision, instances, freshness, skipped }, true)
+            (Snapshot { revision, instances, freshness, skipped, fault, hidden: 0 }, true)
         });
     }
 }
 
+/// So many characters are kept of what a source says of itself.
+const MAX_SOURCE: usize = 256;
+
 impl Instancer for Publisher {
     fn subscribe(&self) -> Subscription {
-        Subscription::new(self.service.clone(), self.sender.subscribe())
+        Subscription::new(self)
     }
 }
 
@@ -312,7 +343,7 @@ impl FixedInstancer {
         service: impl Into<Arc<str>>,
         instances: impl IntoIterator<Item = Instance>,
     ) -> Self {
-        let publisher = Publisher::new(service);
+        let publisher = Publisher::new(service).with_source("a fixed list");
         publisher.publish(instances);
         Self(publisher)
     }

@@ -68,13 +68,24 @@ pub struct Snapshot {
     pub freshness: Freshness,
     /// How many entries of the registry could not be read and were left out.
     pub skipped: usize,
+    /// Why one of these could not be read: the newest reason when this was published.
+    pub fault: Option<Error>,
+    /// How many instances the registry has that a [view](crate::InstancerExt::view) does not show.
+    pub hidden: usize,
 }
 
 impl Snapshot {
     /// The snapshot before anything is known.
     pub fn pending() -> Self {
         let freshness = Freshness::Pending { error: None };
-        Self { revision: 0, instances: Arc::default(), freshness, skipped: 0 }
+        Self {
+            revision: 0,
+            instances: Arc::default(),
+            freshness,
+            skipped: 0,
+            fault: None,
+            hidden: 0,
+        }
     }
 
     /// The instance of that id.

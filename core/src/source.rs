@@ -35,6 +35,13 @@ pub trait Source: Send + Sync + 'static {
         service: &ServiceName,
         from: Self::Cursor,
     ) -> impl Stream<Item = Result<Change<Self::Cursor>, Error>> + Send;
+
+    /// Where a service is looked for, in one line: the registry, the key or path, the format. A call
+    /// that finds no instance says it. Never a secret; cut after 256 characters. Default: nothing.
+    fn describe(&self, service: &ServiceName) -> String {
+        let _ = service;
+        String::new()
+    }
 }
 
 /// The complete set, as one list request (or several pages of one revision) gave it.

@@ -47,6 +47,11 @@ impl Source for ConsulRegistry {
             }
         })
     }
+
+    fn describe(&self, service: &ServiceName) -> String {
+        let agents = self.client.agents().join(",");
+        format!("Consul at {agents}, {}", self.health(service, None))
+    }
 }
 
 impl ConsulRegistry {

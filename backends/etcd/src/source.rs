@@ -2,7 +2,7 @@
 
 mod changes;
 
-use fleetward_core::{Change, Error, ErrorKind, KeyChange, Listing, ServiceName, Source};
+use fleetward_core::{Change, Error, ErrorKind, KeyChange, Listing, ServiceName, Source, redact};
 use futures::{Stream, stream};
 
 use crate::EtcdRegistry;
@@ -56,6 +56,11 @@ impl Source for EtcdRegistry {
                 Err(error) => Some((Err(error.with_context("service", watching.service)), None)),
             }
         })
+    }
+
+    fn describe(&self, service: &ServiceName) -> String {
+        let (urls, root) = (self.client.urls().join(","), self.codec.root(service));
+        format!("etcd at {urls}, keys below {}, codec {}", redact::name(&root), self.codec.name())
     }
 }
 

@@ -41,6 +41,10 @@ impl Source for MemoryRegistry {
             }
         })
     }
+
+    fn describe(&self, _: &ServiceName) -> String {
+        "the memory of this process".to_owned()
+    }
 }
 
 struct Watching {

@@ -21,6 +21,8 @@ use crate::{Error, FeedbackConfig, Instance, InstanceId, telemetry};
 #[derive(Debug, Default)]
 pub(crate) struct Surroundings {
     pub(crate) service: Arc<str>,
+    /// Where its instances are looked for, for messages.
+    pub(crate) source: Arc<str>,
     /// Whether there is an endpointer.
     pub(crate) is_attached: bool,
     pub(crate) feedback: FeedbackConfig,

@@ -221,6 +221,7 @@ impl EndpointerBuilder {
         let subscription = instancer.subscribe();
         let around = Surroundings {
             service: subscription.service().clone(),
+            source: subscription.source().clone(),
             is_attached: true,
             feedback: self.feedback.clone(),
             suspect_after: self.outliers.as_ref().map_or(0, OutlierDetection::suspect_after),

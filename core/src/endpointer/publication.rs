@@ -43,8 +43,8 @@ impl<S> Publication<S> {
         let agenda =
             Agenda { next: 0, balancers: Vec::new(), seen: 0, waiting: None, is_busy: false };
         Self {
+            set: ArcSwap::from_pointee(EndpointSet::pending(around.source.clone())),
             around,
-            set: ArcSwap::from_pointee(EndpointSet::pending()),
             version: watch::Sender::new(0),
             agenda: Mutex::new(agenda),
         }

@@ -1,12 +1,14 @@
 //! The endpoints of a service at one moment: what a call picks from.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use super::lists::Lists;
+use super::slot::Census;
 use crate::supervised::shielded;
-use crate::{Balancer, Error, ErrorKind, Freshness, ReadySet, telemetry};
+use crate::{Balancer, Error, ErrorKind, Freshness, ReadySet, Snapshot, telemetry};
 
 /// The endpoints of a service at one moment; immutable.
 ///
@@ -34,14 +36,43 @@ pub(super) struct Facts {
     pub(super) panicking: bool,
     pub(super) known: usize,
     pub(super) freshness: Freshness,
+    pub(super) unseen: Unseen,
+    pub(super) census: Census,
+    /// Where the instances are looked for; empty if nobody said it.
+    pub(super) source: Arc<str>,
     /// Why calls find nothing, where something is known of it.
     pub(super) error: Option<Error>,
 }
 
+/// What the registry has beside the instances that are seen.
+#[derive(Clone, Default)]
+pub(super) struct Unseen {
+    /// Entries that cannot be read.
+    skipped: usize,
+    /// Why one of these cannot.
+    fault: Option<Error>,
+    /// Instances that a view leaves out.
+    hidden: usize,
+}
+
+impl Unseen {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let Snapshot { skipped, fault, hidden, .. } = snapshot;
+        Self { skipped: *skipped, fault: fault.clone(), hidden: *hidden }
+    }
+}
+
 impl<S> EndpointSet<S> {
-    pub(super) fn pending() -> Self {
-        let freshness = Freshness::Pending { error: None };
-        let facts = Facts { panicking: false, known: 0, freshness, error: None };
+    pub(super) fn pending(source: Arc<str>) -> Self {
+        let facts = Facts {
+            panicking: false,
+            known: 0,
+            freshness: Freshness::Pending { error: None },
+            unseen: Unseen::default(),
+            census: Census::default(),
+            source,
+            error: None,
+        };
         Self::new(Arc::default(), facts)
     }
 
@@ -104,24 +135,54 @@ impl<S> EndpointSet<S> {
         &self.facts.freshness
     }
 
-    /// The error that a call gets which finds no endpoint here.
+    /// The error that a call gets which finds no endpoint here. It says where instances are looked
+    /// for and what stands there that is no endpoint, or why none of those known is ready.
     pub fn no_endpoints(&self, service: &str) -> Error {
-        let Facts { known, freshness, error, .. } = &*self.facts;
-        let members = &self.lists.members;
-        let message = match (known, freshness, error) {
-            (0, Freshness::Pending { .. }, _) => "nothing has been heard from the registry yet",
-            (0, _, Some(_)) => "the endpoints were given up because the registry is in error",
-            (0, _, None) => "no instance is registered, or filters leave none",
-            _ if members.is_empty() => "no instance is ready",
-            _ => "the balancer chose none",
-        };
-        let none = Error::new(ErrorKind::NoEndpoints, message)
-            .with_context("service", service)
-            .with_context("known", known)
-            .with_context("ready", members.len());
-        match error.as_ref().or(freshness.error()) {
+        let Facts { known, freshness, unseen, error, source, .. } = &*self.facts;
+        let ready = self.lists.members.len();
+        let mut none =
+            Error::new(ErrorKind::NoEndpoints, self.why_none()).with_context("service", service);
+        if !source.is_empty() {
+            none = none.with_context("registry", source);
+        }
+        none = none.with_context("known", known).with_context("ready", ready);
+        if unseen.skipped > 0 {
+            none = none.with_context("unreadable", unseen.skipped);
+        }
+        let unread = unseen.fault.as_ref().filter(|_| *known == 0);
+        match error.as_ref().or(freshness.error()).or(unread) {
             Some(cause) => none.with_context("cause", cause).with_source(cause.clone()),
             None => none,
+        }
+    }
+
+    fn why_none(&self) -> Cow<'static, str> {
+        let Facts { known, freshness, unseen, error, census, .. } = &*self.facts;
+        match (known, freshness, error) {
+            (0, Freshness::Pending { .. }, _) => {
+                "nothing has been heard from the registry yet".into()
+            }
+            (0, _, Some(_)) => {
+                "the endpoints were given up because the registry is in error".into()
+            }
+            (0, _, None) => match (unseen.hidden, unseen.skipped) {
+                (0, 0) => "no instance is registered".into(),
+                (0, 1) => "no instance is registered that can be read; one entry cannot".into(),
+                (0, skipped) => {
+                    format!("no instance is registered that can be read; {skipped} entries cannot")
+                        .into()
+                }
+                (1, _) => "the filters leave out the one instance that is registered".into(),
+                (hidden, _) => {
+                    format!("the filters leave out all {hidden} instances that are registered")
+                        .into()
+                }
+            },
+            _ if self.lists.members.is_empty() => match census.hindrances() {
+                none if none.is_empty() => "no instance is ready".into(),
+                why => format!("no instance is ready: {why}").into(),
+            },
+            _ => "the balancer chose none".into(),
         }
     }
 }

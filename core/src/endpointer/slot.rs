@@ -48,6 +48,21 @@ pub(super) struct Standing {
     /// And usable.
     pub(super) healthy: bool,
     pub(super) pending: bool,
+    /// Why it takes no call, for messages.
+    hindrance: Option<Hindrance>,
+}
+
+/// Why an instance takes no call.
+#[derive(Clone, Copy, Debug)]
+enum Hindrance {
+    Draining,
+    /// Its service could not be made, or the last try to connect failed.
+    Failed,
+    /// Or its service is being made.
+    Connecting,
+    Unchecked,
+    Unhealthy,
+    Ejected,
 }
 
 /// How many there are of each.
@@ -56,19 +71,39 @@ pub(super) struct Census {
     pub(super) usable: usize,
     pub(super) healthy: usize,
     pub(super) pending: usize,
+    hindered: [usize; HINDRANCES.len()],
 }
+
+/// In the order of [`Hindrance`], as they are counted in a sentence.
+const HINDRANCES: [&str; 6] = [
+    "draining",
+    "failed to connect",
+    "connecting",
+    "not yet found healthy",
+    "unhealthy",
+    "ejected",
+];
 
 impl Census {
     pub(super) fn add(&mut self, one: Standing) {
         self.usable += usize::from(one.usable);
         self.healthy += usize::from(one.healthy);
         self.pending += usize::from(one.pending);
+        one.hindrance.into_iter().for_each(|why| self.hindered[why as usize] += 1);
     }
 
     pub(super) fn remove(&mut self, one: Standing) {
         self.usable -= usize::from(one.usable);
         self.healthy -= usize::from(one.healthy);
         self.pending -= usize::from(one.pending);
+        one.hindrance.into_iter().for_each(|why| self.hindered[why as usize] -= 1);
+    }
+
+    /// Why the instances take no call: `2 connecting, 1 unhealthy`; empty if none is hindered.
+    pub(super) fn hindrances(&self) -> String {
+        let counted = self.hindered.iter().zip(HINDRANCES).filter(|(count, _)| **count > 0);
+        let counted: Vec<_> = counted.map(|(count, why)| format!("{count} {why}")).collect();
+        counted.join(", ")
     }
 }
 
@@ -135,8 +170,9 @@ impl<S: Clone> Slot<S> {
     /// How it stands now, and how it was counted last.
     pub(super) fn recount(&mut self) -> (Standing, Standing) {
         let usable = self.is_usable();
-        let now =
-            Standing { usable, healthy: usable && self.is_healthy(), pending: self.is_pending() };
+        let healthy = usable && self.is_healthy();
+        let hindrance = if healthy { None } else { Some(self.hindrance()) };
+        let now = Standing { usable, healthy, pending: self.is_pending(), hindrance };
         (now, std::mem::replace(&mut self.counted, now))
     }
 
@@ -172,6 +208,20 @@ impl<S: Clone> Slot<S> {
 
     fn is_healthy(&self) -> bool {
         self.state.is_healthy()
+    }
+
+    /// Of one that is not healthy.
+    fn hindrance(&self) -> Hindrance {
+        match (self.state.connectivity(), self.state.checked()) {
+            _ if self.instance.is_draining() => Hindrance::Draining,
+            _ if !self.is_made() && self.error.is_some() => Hindrance::Failed,
+            _ if !self.is_made() => Hindrance::Connecting,
+            (Connectivity::TransientFailure, _) => Hindrance::Failed,
+            (Connectivity::Connecting, _) => Hindrance::Connecting,
+            (Connectivity::Ready, Checked::Pending) => Hindrance::Unchecked,
+            (Connectivity::Ready, Checked::Unhealthy) => Hindrance::Unhealthy,
+            (Connectivity::Ready, Checked::Never | Checked::Healthy) => Hindrance::Ejected,
+        }
     }
 
     /// Where it stands in the set that is published `now`: as it was counted, for it may be something

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::time::DelayQueue;
 
 use super::lists::{Copies, Lists, Moves, Place};
-use super::set::{EndpointSet, Facts};
+use super::set::{EndpointSet, Facts, Unseen};
 use super::slot::{Available, Census, Slot};
 use super::{EndpointerBuilder, Shared};
 use crate::endpoint::Surroundings;
@@ -63,6 +63,7 @@ pub(super) struct Worker<S, F> {
     look_at: Instant,
     rng: fastrand::Rng,
     freshness: Freshness,
+    unseen: Unseen,
     /// The first error of the current trouble and when it makes the endpoints invalid.
     invalid_at: Option<(Instant, Error)>,
     invalidated: Option<Error>,
@@ -115,6 +116,7 @@ where
             look_at: Instant::now(),
             rng,
             freshness: Freshness::Pending { error: None },
+            unseen: Unseen::default(),
             invalid_at: None,
             invalidated: None,
         }
@@ -233,6 +235,7 @@ where
 
     fn apply(&mut self, snapshot: &Snapshot) {
         self.freshness = snapshot.freshness.clone();
+        self.unseen = Unseen::of(snapshot);
         match &snapshot.freshness {
             Freshness::Stale { error, .. } if error.kind() != ErrorKind::Implausible => {
                 if let Some(timeout) = self.config.invalidate_on_error
@@ -404,6 +407,9 @@ where
             panicking: self.panicking,
             known: self.slots.len(),
             freshness: self.freshness.clone(),
+            unseen: self.unseen.clone(),
+            census: self.census,
+            source: self.shared.around.source.clone(),
             error,
         };
         self.shared.published.publish(EndpointSet::new(lists, facts));
@@ -425,7 +431,7 @@ where
                 self.census.add(now);
             }
         }
-        let Census { usable, healthy, pending } = self.census;
+        let Census { usable, healthy, pending, .. } = self.census;
         // Those whose check has not spoken yet may be well: while they could make the set good
         // enough, a bad one that spoke first is not used.
         let share = self.config.panic_threshold;

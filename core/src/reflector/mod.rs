@@ -24,7 +24,7 @@ use tokio::task::AbortHandle;
 pub use self::config::ReflectorConfig;
 use self::driver::Driver;
 pub(crate) use self::table::Clash;
-use crate::supervised::supervise;
+use crate::supervised::{shielded, supervise};
 use crate::{Error, ErrorKind, Instancer, Publisher, ServiceName, Source, Subscription};
 
 /// Follows one service in a registry and is its [`Instancer`].
@@ -85,7 +85,8 @@ impl Reflector {
         config: ReflectorConfig,
     ) -> Result<Self, Error> {
         let runtime = current_runtime("reflect")?;
-        let publisher = Publisher::new(service.as_str());
+        let described = shielded(|| source.describe(&service)).unwrap_or_default();
+        let publisher = Publisher::new(service.as_str()).with_source(&described);
         let mut driver = Driver::new(source, service, config, publisher.clone());
         let obituary = Obituary(publisher.clone());
         let task = runtime.spawn(async move {

@@ -34,6 +34,8 @@ pub(super) struct Table {
     /// The ids, as text, that several keys claim.
     claimed: HashSet<Box<str>>,
     clashes: Vec<Clash>,
+    /// The key that turned unreadable last.
+    newest_fault: Option<Arc<str>>,
     rendered: Rendered,
 }
 
@@ -209,6 +211,16 @@ impl Table {
         self.rows.len() - self.held + news.count()
     }
 
+    /// Why a key cannot be read: the one that turned so last, or another one if it is well again.
+    pub(super) fn fault(&self) -> Option<Error> {
+        if self.unreadable == 0 {
+            return None;
+        }
+        let of = |(key, row): (&Arc<str>, &Row)| Some(row.fault.clone()?.with_context("key", key));
+        let newest = self.newest_fault.as_ref().and_then(|key| self.rows.get_key_value(key));
+        newest.and_then(of).or_else(|| self.rows.iter().find_map(of))
+    }
+
     /// The values that turned unreadable, or became so in another way, since the last call.
     pub(super) fn take_faults(&mut self) -> Vec<(Arc<str>, Error)> {
         std::mem::take(&mut self.faults)
@@ -318,6 +330,7 @@ impl Table {
                 self.unreadable += usize::from(!was_unreadable);
                 if row.fault.as_ref().is_none_or(|old| old.to_string() != fault.to_string()) {
                     row.fault = Some(fault.clone());
+                    self.newest_fault = Some(key.clone());
                     self.faults.push((key, fault));
                 }
             }

@@ -131,14 +131,14 @@ impl View {
             &self.table.take_clashes(),
             self.table.claimed(),
         );
-        let skipped = self.table.unreadable();
+        let (skipped, fault) = (self.table.unreadable(), self.table.fault());
         let same = current.freshness.is_like(&freshness) && current.skipped == skipped;
         if current.skipped != skipped {
             telemetry::skipped(&self.lines, &self.service, &[], skipped);
         }
         telemetry::freshness(&self.lines, &self.service, &current.freshness, &freshness, now);
         if rendered.is_none() && same {
-            return self.publisher.replace_reason(freshness);
+            return self.publisher.replace_reasons(freshness, fault);
         }
         let instances = match rendered {
             Some((instances, difference)) => {
@@ -154,7 +154,7 @@ impl View {
             None => current.instances.clone(),
         };
         self.published_at = Some(now);
-        self.publisher.publish_sorted(instances, freshness, skipped);
+        self.publisher.publish_sorted(instances, freshness, skipped, fault);
     }
 
     fn freshness(&mut self, now: Instant) -> Freshness {

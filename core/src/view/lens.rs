@@ -137,7 +137,9 @@ impl Memo {
             Some(last) => (last.shown.instances.clone(), last.failed.clone()),
             None => self.choose(source, last),
         };
-        let mut shown = Snapshot { instances, ..Snapshot::clone(source) };
+        let unseen = source.instances.len().saturating_sub(instances.len());
+        let hidden = source.hidden + unseen;
+        let mut shown = Snapshot { instances, hidden, ..Snapshot::clone(source) };
         if let Some(failed) = &failed {
             let error = panicked("the view").with_context("service", &self.service);
             let nothing = last.is_none_or(|last| last.shown.freshness.is_pending());
@@ -154,6 +156,8 @@ impl Memo {
             }
             let is_same = same_set
                 && before.skipped == shown.skipped
+                // Of an empty set it is said why it is empty.
+                && (before.hidden == shown.hidden || !shown.instances.is_empty())
                 && before.freshness.is_like(&shown.freshness);
             // Another number for another set, also where the view was asked twice about the same one.
             shown.revision = match is_same {

@@ -172,6 +172,10 @@ impl Source for FakeSource {
         };
         stream
     }
+
+    fn describe(&self, service: &ServiceName) -> String {
+        format!("a fake, keys below {service}/")
+    }
 }
 
 impl fmt::Debug for FakeSource {

@@ -27,6 +27,10 @@ impl<S: Source> Source for ReadOnly<S> {
     ) -> impl Stream<Item = Result<Change<S::Cursor>, Error>> + Send {
         self.0.watch(service, from)
     }
+
+    fn describe(&self, service: &ServiceName) -> String {
+        self.0.describe(service)
+    }
 }
 
 impl<S: Source> Registry for ReadOnly<S> {

@@ -24,6 +24,10 @@ impl Grpc {
 }
 
 impl Codec for Grpc {
+    fn name(&self) -> &'static str {
+        "grpc"
+    }
+
     fn root(&self, service: &ServiceName) -> String {
         match self.prefix.as_str() {
             "" => format!("{service}/"),

@@ -21,6 +21,9 @@ const MAX_VALUE: usize = 64 * 1024;
 
 /// One layout.
 pub(crate) trait Codec: fmt::Debug + Send + Sync {
+    /// As the option `codec` has it.
+    fn name(&self) -> &'static str;
+
     /// What all keys of a service start with, up to and including the last `/`.
     fn root(&self, service: &ServiceName) -> String;
 

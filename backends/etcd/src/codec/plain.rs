@@ -21,6 +21,10 @@ impl Plain {
 }
 
 impl Codec for Plain {
+    fn name(&self) -> &'static str {
+        "plain"
+    }
+
     fn root(&self, service: &ServiceName) -> String {
         format!("/{}/{service}/", self.schema)
     }
