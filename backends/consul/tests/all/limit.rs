@@ -221,8 +221,9 @@ async fn handles_of_one_agent_share_its_connections() {
         put_plain(&consul, &format!("s{n}"), &format!("s{n}"), "10.0.0.1").await;
         let seen = watches[n].wait_for(|now| now.instances.len() == 1);
         timeout(60 * SECOND, seen).await.expect("it is seen").unwrap();
-        let open = proxy.open_connections();
-        assert!(open <= 60 + 4 + 2, "{open}");
+        // What was closed a moment ago is counted a little longer.
+        let bounded = || async { proxy.open_connections() <= 60 + 4 + 2 };
+        eventually("the connections are bounded", 10 * SECOND, bounded).await;
     }
     assert!(watches.iter().all(|watch| !watch.current().freshness.is_stale()));
     registration.deregister().await.unwrap();
