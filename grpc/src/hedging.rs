@@ -48,6 +48,14 @@ impl HedgingPolicy {
         Self { max_attempts: 2, delay, non_fatal: [Code::Unavailable].into_iter().collect() }
     }
 
+    /// For methods that may run more than once and should not wait for an instance that went dark:
+    /// three attempts, half a second apart, or at once after `UNAVAILABLE`. Nothing is cut off, so a
+    /// method may take longer. [`ChannelBuilder::idempotent`](crate::ChannelBuilder::idempotent)
+    /// uses it.
+    pub fn idempotent() -> Self {
+        Self::new(Duration::from_millis(500)).with_max_attempts(3)
+    }
+
     /// Sets how many attempts there are at most, the first one included (default 2): at least 1, at
     /// most [`MAX_ATTEMPTS`](Self::MAX_ATTEMPTS).
     #[must_use]

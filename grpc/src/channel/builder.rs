@@ -18,6 +18,7 @@ use super::observer::ByStatus;
 use super::plan::{Defaults, Further, Plans};
 use super::replay::Buffer;
 use super::{Channel, Shared};
+use crate::service_config::MethodName;
 use crate::{
     Connection, ConnectionConfig, Connector, GrpcHealth, HedgingPolicy, RetryPolicy, ServiceConfig,
 };
@@ -86,6 +87,42 @@ impl<T> ChannelBuilder<T> {
     pub fn hedge(mut self, policy: HedgingPolicy) -> Self {
         self.defaults.attempts = Further::Hedge(policy);
         self
+    }
+
+    /// Names methods whose calls may be carried out more than once: `"/greet.Greeter/Hello"`, all of a
+    /// service (`"greet.Greeter"`), or all (`"*"`).
+    ///
+    /// Such a call goes to another instance as well if the first one has not answered within half a
+    /// second, and the first answer counts ([`HedgingPolicy::idempotent`]). Without this, a call that an
+    /// instance may have received is never sent twice, so one at an instance that hangs ends at its
+    /// deadline. A method for which the service config has a policy keeps that; the codes of
+    /// [`retry`](Self::retry) count here too, and [`hedge`](Self::hedge) takes the place of the half
+    /// second.
+    ///
+    /// ```
+    /// use fleetward_core::{FixedInstancer, Instance};
+    /// use fleetward_grpc::{Channel, RetryPolicy};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// let list = FixedInstancer::new("greeter", [Instance::new("127.0.0.1:50051")?]);
+    /// let channel = Channel::builder(list)
+    ///     .retry(RetryPolicy::default())
+    ///     .idempotent(["/greet.Greeter/Hello", "shop.Catalogue"])?
+    ///     .build();
+    /// # Ok::<(), fleetward_core::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) for what names no method, service or all.
+    pub fn idempotent<M: AsRef<str>>(
+        mut self,
+        methods: impl IntoIterator<Item = M>,
+    ) -> Result<Self, Error> {
+        for method in methods {
+            self.defaults.idempotent.push(MethodName::parse(method.as_ref())?);
+        }
+        Ok(self)
     }
 
     /// Sets what bounds the further attempts of all calls together (default:

@@ -8,13 +8,15 @@ use fleetward_core::{HedgeDelay, RatioBudget, Retry, RetryBudget, Throttle, Wait
 use tonic::Code;
 
 use crate::deadline::Timeout;
-use crate::service_config::Methods;
+use crate::service_config::{MethodName, Methods};
 use crate::{HedgingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig};
 
 /// What the channel was built with.
 #[derive(Clone, Debug)]
 pub(super) struct Defaults {
     pub(super) attempts: Further,
+    /// Methods whose calls may be carried out more than once.
+    pub(super) idempotent: Vec<MethodName>,
     pub(super) timeout: Option<Duration>,
     pub(super) wait: WaitForReady,
     pub(super) budget: Arc<dyn RetryBudget>,
@@ -24,6 +26,7 @@ impl Default for Defaults {
     fn default() -> Self {
         Self {
             attempts: Further::default(),
+            idempotent: Vec::new(),
             timeout: None,
             wait: WaitForReady::default(),
             budget: Arc::new(RatioBudget::default()),
@@ -38,6 +41,26 @@ pub(super) enum Further {
     Nothing,
     Retry(RetryPolicy),
     Hedge(HedgingPolicy),
+}
+
+impl Further {
+    /// What a service config says of an idempotent method: hedging, unless it says something of its
+    /// own. What is tried again by default is tried again here.
+    fn hedged(&self, method: &MethodConfig) -> MethodConfig {
+        let says = method.retry().is_some() || method.hedging().is_some();
+        let policy = HedgingPolicy::idempotent();
+        let policy = match self {
+            _ if says => return method.clone(),
+            Self::Hedge(policy) => policy.clone(),
+            Self::Nothing => policy,
+            Self::Retry(retry) => {
+                let most = retry.max_attempts().max(policy.max_attempts());
+                let codes = (1..=16).map(Code::from_i32).filter(|code| retry.retries(*code));
+                policy.with_max_attempts(most).with_non_fatal_codes(codes)
+            }
+        };
+        method.clone().with_hedging(policy)
+    }
 }
 
 /// The plans of all methods, and what bounds their further attempts together.
@@ -81,9 +104,12 @@ impl Plans {
         });
         let budget = throttle.as_ref().map_or(&defaults.budget, |(_, throttle)| throttle);
         let throttled = throttle.is_some();
-        let methods = config
-            .methods()
-            .map(|method| Plan::new(service.clone(), method, defaults, budget, throttled));
+        let mut methods = config.methods().clone();
+        for name in &defaults.idempotent {
+            methods.change(name, |method| defaults.attempts.hedged(method));
+        }
+        let methods =
+            methods.map(|method| Plan::new(service.clone(), method, defaults, budget, throttled));
         Self { methods, throttle }
     }
 

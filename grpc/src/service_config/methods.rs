@@ -40,6 +40,29 @@ impl Methods {
         }
     }
 
+    /// Makes other configurations of those of a method, of all of a service, or of all there are.
+    pub(crate) fn change(&mut self, name: &MethodName, f: impl Fn(&MethodConfig) -> MethodConfig) {
+        let change = |config: &mut Arc<MethodConfig>| *config = Arc::new(f(config));
+        match name {
+            MethodName::Method(path) => {
+                let mut config = self.get(path).clone();
+                change(&mut config);
+                self.by_path.insert(path.clone(), config);
+            }
+            MethodName::Service(prefix) => {
+                let of_service =
+                    self.by_path.iter_mut().filter(|(path, _)| path.starts_with(&**prefix));
+                of_service.for_each(|(_, config)| change(config));
+                let rest = self.rest.as_ref().unwrap_or(&self.nothing);
+                self.by_path.entry(prefix.clone()).or_insert_with(|| Arc::new(f(rest)));
+            }
+            MethodName::All => {
+                self.by_path.values_mut().for_each(change);
+                self.rest = Some(Arc::new(f(self.rest.as_ref().unwrap_or(&self.nothing))));
+            }
+        }
+    }
+
     /// Errors say what is wrong with the name.
     pub(super) fn insert(
         &mut self,
@@ -64,6 +87,37 @@ impl Methods {
             }
             Entry::Occupied(_) => Err(TWICE),
         }
+    }
+}
+
+/// Which methods are meant.
+#[derive(Clone, Debug)]
+pub(crate) enum MethodName {
+    /// `/service/method`
+    Method(Box<str>),
+    /// `/service/`
+    Service(Box<str>),
+    All,
+}
+
+impl MethodName {
+    /// `/greet.Greeter/Hello`, `greet.Greeter`, or `*`.
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = |why| {
+            let message = format!("a method {why}, a service as greet.Greeter, all as *");
+            Error::invalid_input(message).with_context("method", text)
+        };
+        Ok(match text {
+            "*" => Self::All,
+            path if path.starts_with('/') => {
+                Name::of_path(path).map_err(wrong)?;
+                Self::Method(path.into())
+            }
+            service if service.is_empty() || service.contains(['/', '*', ' ']) => {
+                return Err(wrong("is named by the path of its calls, as /greet.Greeter/Hello"));
+            }
+            service => Self::Service(format!("/{service}/").into()),
+        })
     }
 }
 

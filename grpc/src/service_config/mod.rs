@@ -23,8 +23,8 @@ use fleetward_core::{Error, ErrorKind, OutlierDetection};
 pub use self::builder::ServiceConfigBuilder;
 use self::json::Node;
 pub use self::method::MethodConfig;
-pub(crate) use self::methods::Methods;
 use self::methods::Name;
+pub(crate) use self::methods::{MethodName, Methods};
 pub use self::throttling::RetryThrottling;
 
 /// How a service wants to be called: gRPC's [service config], as clients in other languages use it.

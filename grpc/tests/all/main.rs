@@ -23,6 +23,7 @@ mod greet;
 mod health;
 mod hostile;
 mod http2;
+mod idempotent;
 mod limits;
 mod reentry;
 mod retries;
