@@ -140,9 +140,9 @@ impl Table {
         Some(Watched { id, from, end: Vec::new(), revision })
     }
 
-    /// Takes in what etcd says of one watch, and tells the owner to look if it should.
-    fn take_in(&mut self, id: i64, response: &Response) {
-        let Some(own) = self.keys.get_mut(&id) else { return };
+    /// Takes in what etcd says of one watch, and gives the owner who is to be told to look, if any.
+    fn take_in(&mut self, id: i64, response: &Response) -> Option<Arc<Notify>> {
+        let own = self.keys.get_mut(&id)?;
         let foreign = response.events.iter().any(|event| match event {
             Event::Put(found, _) => found.lease != own.lease,
             Event::Delete(..) => true,
@@ -156,9 +156,7 @@ impl Table {
         }
         // An etcd that was restored is silent about what it does not know.
         let older = response.created && response.revision + 1 < own.revision;
-        if foreign || compacted || older {
-            own.look.notify_one();
-        }
+        (foreign || compacted || older).then(|| own.look.clone())
     }
 }
 
@@ -221,7 +219,7 @@ async fn one_stream(running: &Running, client: &Client) -> Result<(), Error> {
     let opened = client.watch(&first).await;
     let (mut watch, response) = opened.inspect_err(|error| keys.note_denial(first.id, error))?;
     keys.table().todo.pop_front();
-    keys.table().take_in(first.id, &response);
+    keys.take_in(first.id, &response);
     let Some(mut requests) = watch.requests() else { return Ok(()) };
     // etcd answers in the order of the requests, and does not say which one it refuses.
     let mut begun = VecDeque::new();
@@ -278,8 +276,16 @@ impl OwnKeys {
             self.note_denial(id, &error);
             return Err(error);
         }
-        self.table().take_in(id, response);
+        self.take_in(id, response);
         Ok(())
+    }
+
+    /// The owner is told when the table is free again.
+    fn take_in(&self, id: i64, response: &Response) {
+        let owner = self.table().take_in(id, response);
+        if let Some(owner) = owner {
+            owner.notify_one();
+        }
     }
 
     fn note_denial(&self, id: i64, error: &Error) {
