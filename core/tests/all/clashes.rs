@@ -7,14 +7,15 @@ use fleetward_core::{
     Balanced, Endpointer, Entry, Health, Instance, Instancer, KeyChange, OutlierDetection,
     Publisher, Retry, Snapshot,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceExt};
 
 use crate::fake_source::{FakeSource, is_fresh, reflect};
-use crate::support::{Probe, instance, settle};
+use crate::support::{Probe, Probed, instance, settle};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn named(id: &str, address: &str) -> Instance {
     instance(address).with_id(id).unwrap()
@@ -71,27 +72,34 @@ async fn of_two_entries_of_one_instance_the_healthier_counts_then_the_newer() {
     }
 }
 
+/// Waits until so many can be picked.
+async fn until(endpointer: &Endpointer<Probed>, ready: usize) {
+    let reached = endpointer.wait_for(|set| set.ready().len() == ready);
+    assert!(timeout(MINUTE, reached).await.is_ok(), "{ready}: {endpointer:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_id_at_two_addresses_is_two_endpoints_that_come_and_go_alone() {
     let source = FakeSource::of(&[]);
     source.will_list(vec![entry("k1", named("web", A), 1)]);
     let probe = Probe::default();
     let endpointer = Endpointer::new(reflect(&source), probe.factory());
-    endpointer.wait_for(|set| set.ready().len() == 1).await;
+    until(&endpointer, 1).await;
     sleep(Duration::from_secs(1)).await;
     for _ in 0..3 {
         source.put(entry("k2", named("web", B), 2));
-        endpointer.wait_for(|set| set.ready().len() == 2).await;
+        until(&endpointer, 2).await;
         sleep(Duration::from_secs(1)).await;
         source.put(entry("k1", named("web", A).with_weight(7), 3));
         let heavier = |m: &fleetward_core::Member| m.instance().weight() == 7;
-        endpointer.wait_for(|set| set.ready().iter().any(heavier)).await;
+        let heavy = endpointer.wait_for(|set| set.ready().iter().any(heavier));
+        timeout(MINUTE, heavy).await.unwrap();
         sleep(Duration::from_secs(1)).await;
         source.emit(Ok(fleetward_core::Change::Keys {
             changes: vec![KeyChange::Delete("k2".into())],
             cursor: 0,
         }));
-        endpointer.wait_for(|set| set.ready().len() == 1).await;
+        until(&endpointer, 1).await;
         settle().await;
         assert_eq!(probe.live(), [A]);
         sleep(Duration::from_secs(1)).await;
@@ -107,7 +115,7 @@ async fn an_entry_that_a_dead_process_left_does_not_hide_the_living_one() {
     let endpointer = Endpointer::builder()
         .outlier_detection(OutlierDetection::default())
         .build(list, probe.factory());
-    endpointer.wait_for(|set| set.ready().len() == 2).await;
+    until(&endpointer, 2).await;
     probe.fail_calls(A);
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     for _ in 0..100 {

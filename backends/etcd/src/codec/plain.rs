@@ -5,6 +5,8 @@
 //! then the address is the key's tail. Written is the address alone, for that is all that readers
 //! of this layout understand; weight, zone, version, id and metadata are not written.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use fleetward_core::{Address, Error, ErrorKind, Instance, ServiceName};
 
 use super::Codec;
@@ -12,11 +14,13 @@ use super::Codec;
 #[derive(Debug)]
 pub(super) struct Plain {
     schema: String,
+    /// Whether it was told that something is not written: once, however often it is tried.
+    told: AtomicBool,
 }
 
 impl Plain {
     pub(super) fn new(schema: &str) -> Self {
-        Self { schema: schema.to_owned() }
+        Self { schema: schema.to_owned(), told: AtomicBool::new(false) }
     }
 }
 
@@ -37,7 +41,7 @@ impl Codec for Plain {
             ));
         }
         let plain = from_address(instance.address().clone())?;
-        if plain != *instance {
+        if plain != *instance && !self.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 instance = %instance.id(),
                 "the plain codec writes the address only; use codec=grpc for weight, tags and metadata"
