@@ -1,6 +1,7 @@
 //! TLS to the instances.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use fleetward_core::{Address, Error, ErrorKind, Host};
@@ -89,11 +90,11 @@ impl ClientTls {
             .connector
             .connect(name, tcp)
             .await
-            .map_err(|error| unavailable("the TLS handshake failed", error))?;
+            .map_err(|error| unavailable(handshake_failed(&error), error))?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(Error::new(
                 ErrorKind::Unavailable,
-                "the server did not agree to HTTP/2 (ALPN h2)",
+                "the server did not agree to HTTP/2 (ALPN h2): is it the instance's gRPC port?",
             ));
         }
         Ok(stream)
@@ -130,6 +131,27 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     match read {
         Ok(found) if !found.is_empty() => Ok(found),
         _ => Err(Error::invalid_input("the PEM holds no certificate")),
+    }
+}
+
+/// What the failure means, where it is one of the protocol.
+fn handshake_failed(error: &io::Error) -> &'static str {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "the server does not speak TLS: take the channel's TLS settings away, or the server's port for TLS"
+        }
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
+            "the server speaks TLS, but not HTTP/2 over it (ALPN h2): is it the instance's gRPC port?"
+        }
+        None if matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+        ) =>
+        {
+            "the server closed the connection in the TLS handshake: does it speak TLS?"
+        }
+        _ => "the TLS handshake failed",
     }
 }
 

@@ -14,7 +14,7 @@ use super::ConnectionConfig;
 use super::driver::{Closing, Driver, Wire};
 use super::error::describe;
 use super::link::Sender;
-use super::preface::Preface;
+use super::preface::{Preface, Spoken};
 
 /// How many calls that were dropped within the last second a connection remembers (h2: 50). What a
 /// server still sends for one of these is ignored; for one that is forgotten it counts as the
@@ -150,18 +150,52 @@ impl Dialer {
         let confirmed = tokio::select! {
             confirmed = &mut confirmed => confirmed.ok(),
             // Bytes that are no HTTP/2 say more than the error they lead to.
-            () = &mut driver => confirmed.try_recv().ok().filter(|confirmed| !confirmed),
+            () = &mut driver => confirmed.try_recv().ok().filter(|spoken| *spoken != Spoken::Http2),
         };
         match confirmed {
             // Not before: giving up at any await above closes the socket.
-            Some(true) => Ok(Established { sender, closing, wire: Wire::spawn(driver) }),
-            Some(false) => {
-                Err(Error::new(ErrorKind::Unavailable, "the server does not speak HTTP/2"))
-            }
+            Some(Spoken::Http2) => Ok(Established { sender, closing, wire: Wire::spawn(driver) }),
+            Some(spoken) => Err(self.wrong_protocol(spoken)),
             None => Err(match closing.try_recv() {
-                Ok(Err(error)) => unavailable("the HTTP/2 handshake failed", error),
-                Ok(Ok(())) | Err(_) => closed_early(),
+                Ok(Err(error)) if !is_cut(&error) => {
+                    unavailable("the HTTP/2 handshake failed", error)
+                }
+                ended => self.closed_early(ended.ok().and_then(Result::err)),
             }),
+        }
+    }
+
+    /// The server answered, and not as a server of HTTP/2 does.
+    fn wrong_protocol(&self, spoken: Spoken) -> Error {
+        let message = match (spoken, self.is_tls()) {
+            (Spoken::Tls, false) => {
+                "the server speaks TLS, and this channel plain text: give the channel its TLS \
+                 settings (`tls`), or take the server's plain port"
+            }
+            (Spoken::Http1, false) => {
+                "the server does not speak HTTP/2, but HTTP/1, as a port that is not gRPC's, or one \
+                 for TLS, does: is it the instance's gRPC port?"
+            }
+            (Spoken::Http1, true) => {
+                "the server does not speak HTTP/2, but HTTP/1: is it the instance's gRPC port?"
+            }
+            _ => "the server does not speak HTTP/2: is it the instance's gRPC port?",
+        };
+        Error::new(ErrorKind::Unavailable, message)
+    }
+
+    /// Servers of TLS and of HTTP/1 do so when they see HTTP/2's preface.
+    fn closed_early(&self, error: Option<super::error::Lost>) -> Error {
+        let message = match self.is_tls() {
+            true => "the server closed the connection before it answered: does it speak HTTP/2?",
+            false => {
+                "the server closed the connection before it answered: does it want TLS, or speak \
+                 HTTP/1 only?"
+            }
+        };
+        match error {
+            Some(error) => unavailable(message, error),
+            None => Error::new(ErrorKind::Unavailable, message),
         }
     }
 
@@ -188,8 +222,9 @@ impl Dialer {
     }
 }
 
-fn closed_early() -> Error {
-    Error::new(ErrorKind::Unavailable, "the server closed the connection before it answered")
+/// Whether the connection ended without a word of the server.
+fn is_cut(error: &super::error::Lost) -> bool {
+    error.is_io()
 }
 
 /// All addresses of a host, those left out that no registry may point at (link-local and the like).

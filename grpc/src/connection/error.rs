@@ -132,6 +132,11 @@ impl Lost {
         if slots.is_timed_out() && error.is_io() { Self::TimedOut } else { Self::Http2(error) }
     }
 
+    /// Whether the connection itself broke.
+    pub(super) fn is_io(&self) -> bool {
+        self.h2().is_some_and(h2::Error::is_io)
+    }
+
     fn h2(&self) -> Option<&h2::Error> {
         match self {
             Self::Http2(error) => Some(error),

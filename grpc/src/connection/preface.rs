@@ -14,16 +14,40 @@ use tokio::sync::oneshot;
 const FRAME_HEADER: usize = 9;
 const SETTINGS: u8 = 4;
 
-/// Passes everything on and tells whether the first nine bytes are the header of a SETTINGS frame.
+/// What a server's first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    Http2,
+    Http1,
+    /// A record of TLS, mostly the alert that nobody speaks TLS with it.
+    Tls,
+    SomethingElse,
+}
+
+impl Spoken {
+    /// Of as many bytes as there are, up to the header of a frame; `None` if that is too few to tell.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            // As a frame's these lengths would be beyond what we allow.
+            [0x14..=0x17, 3, _, ..] => Some(Self::Tls),
+            [b'H', b'T', b'T', b'P', b'/', ..] => Some(Self::Http1),
+            [_, _, _, SETTINGS, _, 0, 0, 0, 0] => Some(Self::Http2),
+            [_, _, _, _, _, _, _, _, _] => Some(Self::SomethingElse),
+            _ => None,
+        }
+    }
+}
+
+/// Passes everything on and tells what the first bytes are: nine at the most, the header of a frame.
 pub(super) struct Preface<T> {
     inner: T,
     header: [u8; FRAME_HEADER],
     seen: usize,
-    told: Option<oneshot::Sender<bool>>,
+    told: Option<oneshot::Sender<Spoken>>,
 }
 
 impl<T> Preface<T> {
-    pub(super) fn watch(inner: T) -> (Self, oneshot::Receiver<bool>) {
+    pub(super) fn watch(inner: T) -> (Self, oneshot::Receiver<Spoken>) {
         let (told, receiver) = oneshot::channel();
         (Self { inner, header: [0; FRAME_HEADER], seen: 0, told: Some(told) }, receiver)
     }
@@ -32,12 +56,11 @@ impl<T> Preface<T> {
         let take = bytes.len().min(FRAME_HEADER - self.seen);
         self.header[self.seen..self.seen + take].copy_from_slice(&bytes[..take]);
         self.seen += take;
-        if self.seen == FRAME_HEADER
+        if let Some(spoken) = Spoken::of(&self.header[..self.seen])
             && let Some(told) = self.told.take()
         {
-            let [_, _, _, kind, _, stream @ ..] = self.header;
             // Nobody listens any more if the dial was given up.
-            let _ = told.send(kind == SETTINGS && stream == [0; 4]);
+            let _ = told.send(spoken);
         }
     }
 }

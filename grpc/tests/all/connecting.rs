@@ -63,7 +63,7 @@ async fn a_server_that_does_not_speak_http2_never_counts() {
         .build();
     let status = morning(&channel, "you").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    assert!(status.message().contains("does not speak HTTP/2"), "{status}");
+    assert!(status.message().contains("does not speak HTTP/2, but HTTP/1"), "{status}");
 }
 
 /// linkerd2-proxy #1289: reconnecting to defunct endpoints.

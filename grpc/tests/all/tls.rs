@@ -208,3 +208,51 @@ async fn a_verifier_that_panics_does_not_end_the_task_that_connects() {
     assert_eq!(who(&channel).await.unwrap(), server.id());
     assert_eq!(verifier.left.load(Ordering::Relaxed), 0);
 }
+
+/// Says what is spoken at the other end, and what to do.
+async fn says(channel: &Channel, part: &str) {
+    let status = morning(channel, "you").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains(part), "{part:?} is not in: {status}");
+}
+
+#[tokio::test]
+async fn a_wrong_protocol_is_named() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("127.0.0.1");
+    let identity = Identity::from_pem(certificate, key);
+    let secure = server(ServerTlsConfig::new().identity(identity)).await;
+    let plain = Server::start().await;
+    let tls = || ClientTls::with_ca(authority.pem().as_bytes()).unwrap();
+    let in_plain = |instance| {
+        Channel::builder(FixedInstancer::new("greeter", [instance]))
+            .wait_for_ready(WaitForReady::AtMost(Duration::from_secs(2)))
+            .build()
+    };
+    // TLS at a plain instance, and the other way round.
+    says(&channel(&plain, tls()), "does not speak TLS").await;
+    says(&in_plain(secure.instance()), "TLS").await;
+
+    // Servers of HTTP/1: hyper hangs up, others answer.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let http1 = Instance::new(listener.local_addr().unwrap()).unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(|_| async {
+                Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+            });
+            let stream = hyper_util::rt::TokioIo::new(stream);
+            let serve =
+                hyper::server::conn::http1::Builder::new().serve_connection(stream, service);
+            tokio::spawn(serve);
+        }
+    });
+    says(&in_plain(http1.clone()), "HTTP/1").await;
+    let list = FixedInstancer::new("greeter", [http1]);
+    let in_tls = Channel::builder(list)
+        .tls(tls())
+        .wait_for_ready(WaitForReady::AtMost(Duration::from_secs(2)))
+        .build();
+    says(&in_tls, "speak TLS").await;
+}

@@ -68,7 +68,9 @@ impl OriginError {
 
 impl fmt::Display for OriginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "instance {}: {}", self.instance, chain(&*self.source))
+        let chain = chain(&*self.source);
+        let hint = wrong_protocol(&*self.source, &chain);
+        write!(f, "instance {}: {chain}{hint}", self.instance)
     }
 }
 
@@ -99,6 +101,25 @@ pub(super) fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// What to do about a failure that comes of the wrong protocol.
+fn wrong_protocol(error: &(dyn Error + 'static), chain: &str) -> &'static str {
+    let parse = |cause: &(dyn Error + 'static)| {
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
+    };
+    if causes(error).any(parse) {
+        return "; the server does not speak HTTP/1: is it a port for TLS (https), or one for HTTP/2 only (`with_http2_only`)?";
+    }
+    // hyper tells this one by its text alone.
+    if chain.contains("received unexpected message from connection") {
+        return "; the server speaks first, as one for HTTP/2 only does (`with_http2_only`)";
+    }
+    // The connector is the user's: rustls is known by its text alone.
+    if chain.contains("corrupt message of type InvalidContentType") {
+        return "; the server does not speak TLS: is it a port for plain http?";
+    }
+    ""
 }
 
 /// The error and its causes in one line: hyper's own text ("client error (Connect)") says little.

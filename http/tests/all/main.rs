@@ -8,6 +8,7 @@ mod elsewhere;
 mod feedback;
 mod http2;
 mod instances;
+mod protocols;
 mod retries;
 mod retry_after;
 mod server;
