@@ -76,12 +76,33 @@ pub async fn connect(url: &str) -> Result<RegistryHandle, Error> {
     // Boxed, for setting up TLS makes a future of 16 KiB.
     let handle = Box::pin(open(scheme, parsed)).await.map_err(|error| {
         let error = error.with_operation("connect").with_context("url", shown);
-        match url.contains("balancer=") && url.matches('?').count() > 1 {
+        match is_torn(url, &error) {
             true => error.with_context("hint", "a balancer's own options are joined by %26, not &"),
             false => error,
         }
     })?;
     Ok(opened::remember(url, handle))
+}
+
+/// Whether the error is there because a balancer's own options were joined by `&`, and so taken for the
+/// registry's: whether the balancer that the URL names takes what follows it.
+fn is_torn(url: &str, error: &Error) -> bool {
+    let about =
+        error.message().starts_with("unknown option") || error.context("balancer").is_some();
+    let mut pairs = url.split_once('?').map_or("", |(_, query)| query).split('&');
+    let Some(mut spec) = pairs.find_map(|pair| pair.strip_prefix("balancer=")).map(str::to_owned)
+    else {
+        return false;
+    };
+    about
+        && spec.contains('?')
+        && pairs.take(16).any(|next| {
+            spec = format!("{spec}&{next}");
+            // As it would be in the URL.
+            let joined =
+                RegistryUrl::parse(&format!("static:x?balancer={}", spec.replace('&', "%26")));
+            joined.is_ok_and(|mut joined| balancer(joined.options()).is_ok())
+        })
 }
 
 async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Error> {

@@ -1,6 +1,6 @@
 //! Load-balanced, retrying channels for tonic's generated clients.
 
-use fleetward_core::{Error, Factory, RegistryUrl};
+use fleetward_core::{Error, Factory, RegistryUrl, current_runtime};
 pub use fleetward_grpc::*;
 
 /// Opens a channel to the service that a URL names.
@@ -31,7 +31,8 @@ pub trait Connect: Sized {
     /// is awaited from the network: a registry or an instance that is down is met by the calls.
     ///
     /// # Errors
-    /// As [`discover`](crate::discover).
+    /// As [`discover`](crate::discover); [`Unsupported`](crate::ErrorKind::Unsupported) outside of a tokio
+    /// runtime.
     fn connect(self) -> impl Future<Output = Result<Channel, Error>> + Send;
 
     /// As [`connect`](Self::connect), on what `factory` makes of each instance; see
@@ -50,7 +51,8 @@ pub trait Connect: Sized {
     /// ```
     ///
     /// # Errors
-    /// As [`discover`](crate::discover).
+    /// As [`discover`](crate::discover); [`Unsupported`](crate::ErrorKind::Unsupported) outside of a tokio
+    /// runtime.
     fn connect_on<S: Clone + Send + Sync + 'static>(
         self,
         factory: impl Factory<S>,
@@ -67,6 +69,7 @@ impl<T: AsRef<str> + Send> Connect for ChannelBuilder<T> {
         self,
         factory: impl Factory<S>,
     ) -> Result<Channel<S>, Error> {
+        current_runtime("connect")?;
         let url = self.target().as_ref();
         let instancer = crate::discover(url).await?;
         let balancer = crate::connect::balancer(RegistryUrl::parse(url)?.options())?;

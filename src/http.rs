@@ -1,6 +1,6 @@
 //! Load-balanced, retrying HTTP clients.
 
-use fleetward_core::{Error, Factory, RegistryUrl};
+use fleetward_core::{Error, Factory, RegistryUrl, current_runtime};
 pub use fleetward_http::*;
 
 /// Opens a client of the service that a URL names.
@@ -30,7 +30,8 @@ pub trait Connect: Sized {
     /// is awaited from the network: a registry or an instance that is down is met by the calls.
     ///
     /// # Errors
-    /// As [`discover`](crate::discover).
+    /// As [`discover`](crate::discover); [`Unsupported`](crate::ErrorKind::Unsupported) outside of a tokio
+    /// runtime.
     fn connect(self) -> impl Future<Output = Result<Client, Error>> + Send {
         self.connect_on(Pool::new())
     }
@@ -39,7 +40,8 @@ pub trait Connect: Sized {
     /// [`build_on`](ClientBuilder::build_on).
     ///
     /// # Errors
-    /// As [`discover`](crate::discover).
+    /// As [`discover`](crate::discover); [`Unsupported`](crate::ErrorKind::Unsupported) outside of a tokio
+    /// runtime.
     fn connect_on<S: Clone + Send + Sync + 'static>(
         self,
         factory: impl Factory<S>,
@@ -51,6 +53,7 @@ impl<T: AsRef<str> + Send> Connect for ClientBuilder<T> {
         self,
         factory: impl Factory<S>,
     ) -> Result<Client<S>, Error> {
+        current_runtime("connect")?;
         let url = self.target().as_ref();
         let instancer = crate::discover(url).await?;
         let balancer = crate::connect::balancer(RegistryUrl::parse(url)?.options())?;

@@ -50,3 +50,25 @@ struct RetryGuide;
 #[cfg(all(doctest, feature = "grpc", feature = "health"))]
 #[doc = include_str!("../docs/health.md")]
 struct HealthGuide;
+
+/// What does not compile, and says what to write instead; beside it what does.
+///
+/// ```compile_fail
+/// let channel = fleetward::grpc::Channel::builder("memory:greeter").balancer("round_robin");
+/// ```
+///
+/// ```compile_fail
+/// let channel = fleetward::grpc::Channel::builder("memory:greeter").build();
+/// ```
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), fleetward::Error> {
+/// use fleetward::balancers::by_name;
+/// use fleetward::grpc::{Channel, Connect};
+/// let channel = Channel::builder("memory:greeter").balancer(by_name("round_robin")?).connect().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(all(doctest, feature = "grpc"))]
+struct Hints;

@@ -12,28 +12,40 @@ use crate::{
 /// Makes a balancer from its options; what it does not take is an error afterwards.
 type Make = fn(&mut Options) -> Result<Arc<dyn Balancer>, Error>;
 
-const KNOWN: &[(&str, Make)] = &[
-    ("least_request", |options| Ok(Arc::new(LeastRequest::from_options(options)?))),
-    ("maglev", |options| Ok(Arc::new(Maglev::from_options(options)?))),
-    ("p2c", |_| Ok(Arc::new(P2c::new()))),
-    ("peak_ewma", |options| Ok(Arc::new(PeakEwma::from_options(options)?))),
-    ("random", |_| Ok(Arc::new(Random::new()))),
-    ("ring_hash", |options| Ok(Arc::new(RingHash::from_options(options)?))),
-    ("round_robin", |_| Ok(Arc::new(RoundRobin::new()))),
-    ("weighted_random", |_| Ok(Arc::new(WeightedRandom::new()))),
-    ("weighted_round_robin", |_| Ok(Arc::new(WeightedRoundRobin::new()))),
+/// A name, the options that there are, and what makes the balancer.
+const KNOWN: &[(&str, &[&str], Make)] = &[
+    ("least_request", &["bias", "choices"], |options| {
+        Ok(Arc::new(LeastRequest::from_options(options)?))
+    }),
+    ("maglev", &["header", "load", "table"], |options| {
+        Ok(Arc::new(Maglev::from_options(options)?))
+    }),
+    ("p2c", &[], |_| Ok(Arc::new(P2c::new()))),
+    ("peak_ewma", &["choices"], |options| Ok(Arc::new(PeakEwma::from_options(options)?))),
+    ("random", &[], |_| Ok(Arc::new(Random::new()))),
+    ("ring_hash", &["header", "load", "max", "min"], |options| {
+        Ok(Arc::new(RingHash::from_options(options)?))
+    }),
+    ("round_robin", &[], |_| Ok(Arc::new(RoundRobin::new()))),
+    ("weighted_random", &[], |_| Ok(Arc::new(WeightedRandom::new()))),
+    ("weighted_round_robin", &[], |_| Ok(Arc::new(WeightedRoundRobin::new()))),
 ];
 
 /// As [`Make`], for one that leaves the choice to balancers of the kind that is given.
 type Compose = fn(&mut Options, Inner) -> Result<Arc<dyn Balancer>, Error>;
 
-const COMPOSED: &[(&str, Compose)] = &[
-    ("priority", |options, inner| {
+/// As [`KNOWN`]; the balancer inside is an option of each.
+const COMPOSED: &[(&str, &[&str], Compose)] = &[
+    ("priority", &["key", "overprovisioning", "panic_threshold"], |options, inner| {
         Ok(Arc::new(Priority::from_options(options, move || inner.make())?))
     }),
-    ("slow_start", |options, inner| Ok(Arc::new(SlowStart::from_options(options, inner.make())?))),
-    ("split", |options, inner| Ok(Arc::new(Split::from_options(options, move || inner.make())?))),
-    ("zone_aware", |options, inner| {
+    ("slow_start", &["aggression", "least", "window"], |options, inner| {
+        Ok(Arc::new(SlowStart::from_options(options, inner.make())?))
+    }),
+    ("split", &["key", "share", "value", "version"], |options, inner| {
+        Ok(Arc::new(Split::from_options(options, move || inner.make())?))
+    }),
+    ("zone_aware", &["min_size", "zone"], |options, inner| {
         Ok(Arc::new(ZoneAware::from_options(options, move || inner.make())?))
     }),
 ];
@@ -43,7 +55,7 @@ const MAX_DEPTH: usize = 8;
 
 /// Every name that [`by_name`] knows.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    KNOWN.iter().map(|(name, _)| *name).chain(COMPOSED.iter().map(|(name, _)| *name))
+    KNOWN.iter().map(|(name, ..)| *name).chain(COMPOSED.iter().map(|(name, ..)| *name))
 }
 
 /// The balancer of that name, with options as in a URL's query: `ring_hash?header=user&min=1024`.
@@ -81,9 +93,11 @@ fn make(spec: &str, depth: usize, parse: fn(&str) -> Options) -> Result<Arc<dyn 
     let (name, query) = spec.split_once('?').unwrap_or((spec, ""));
     let mut options = parse(query);
     let named = |error: Error| error.with_context("balancer", name);
-    let made = if let Some((_, make)) = KNOWN.iter().find(|(known, _)| *known == name) {
+    let made = if let Some((_, known, make)) = KNOWN.iter().find(|(known, ..)| *known == name) {
+        options.only(known).map_err(named)?;
         make(&mut options).map_err(named)?
-    } else if let Some((_, compose)) = COMPOSED.iter().find(|(known, _)| *known == name) {
+    } else if let Some((_, known, compose)) = COMPOSED.iter().find(|(known, ..)| *known == name) {
+        options.only(&[*known, &["balancer"]].concat()).map_err(named)?;
         // Its error names the one inside that is wrong.
         let inner = Inner::take(&mut options, depth, parse)?;
         compose(&mut options, inner).map_err(named)?
@@ -176,6 +190,26 @@ mod tests {
         assert!(error.contains("sed") && error.contains("random"), "{error}");
         let error = by_name_in_url("split?share=1&version=v&balancer=random?sed=1").unwrap_err();
         assert_eq!(error.context("option"), Some("no. 1 of 1 (3 characters, not shown)"));
+    }
+
+    #[test]
+    fn an_unknown_option_is_named_before_one_that_is_missing_or_wrong() {
+        for spec in [
+            "ring_hash?heder=user",
+            "ring_hash?min=0&heder=user",
+            "maglev?heder=user",
+            "split?heder=0.5",
+            "zone_aware?heder=eu-1a",
+            "priority?overprovisioning=1&heder=x",
+            "slow_start?least=7&heder=x",
+            "zone_aware?zone=a&balancer=ring_hash?heder=user",
+        ] {
+            let error = by_name(spec).unwrap_err();
+            assert_eq!(error.context("option"), Some("heder"), "{spec}: {error}");
+            assert!(error.message().contains("known options are: "), "{spec}: {error}");
+        }
+        let error = by_name("split?share=0.5").unwrap_err().to_string();
+        assert!(error.contains("is needed"), "{error}");
     }
 
     #[test]

@@ -26,6 +26,10 @@ use crate::{Member, PickContext};
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a balancer",
+    note = "a balancer is a value, such as `RoundRobin::new()`; the one of a name is `by_name(\"round_robin\")?`, both in `fleetward::balancers`"
+)]
 pub trait Balancer: Send + Sync + fmt::Debug {
     /// The position of the chosen endpoint, or `None` to choose none. The set is never empty. A
     /// position outside the set counts as `None`.

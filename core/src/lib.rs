@@ -74,7 +74,7 @@ pub use outlier::{
 };
 pub use pick_context::{Lookup, PickContext};
 pub use read_ahead::ReadAhead;
-pub use reflector::{Reflector, ReflectorConfig};
+pub use reflector::{Reflector, ReflectorConfig, current_runtime};
 pub use registrar::{RegisterOptions, Registrar, Registration, Status, StatusWatch};
 pub use registry::{KeptAlive, Leased, Registry};
 pub use registry_url::{Options, RegistryUrl};

@@ -171,6 +171,21 @@ async fn a_url_names_the_balancer_and_code_wins_over_it() {
     assert!(error.contains("best") && error.contains("round_robin"), "{error}");
     let error = refused("memory:greeter?balancer=ring_hash?header=user&min=4096").await.to_string();
     assert!(error.contains("option=no. 2 of 2") && error.contains("joined by %26"), "{error}");
+    let error = refused("memory:greeter?balancer=split?share=0.5&version=v2").await.to_string();
+    assert!(error.contains("joined by %26"), "{error}");
+    // The hint is there only where it is true.
+    for other in [
+        "balancer=round_robin?sped=1",
+        "balancer=round_robin?sped=1&x=1",
+        "balancer=ring_hash?header=user&colour=4096",
+        "balancer=ring_hash?header=user&min=0",
+        "balancer=p2c&min=4096&only=tag=what?",
+        "balancer=ring_hash?header=user%26min=4096&empty_set=never",
+        "balancer=best?header=user&min=4096",
+    ] {
+        let error = refused(&format!("memory:greeter?{other}")).await.to_string();
+        assert!(!error.contains("%26"), "{other}: {error}");
+    }
     let error = refused("memory:greeter?balancer=round_robin?sped=1").await.to_string();
     assert!(error.contains("balancer=round_robin"), "{error}");
     assert!(error.contains("no. 1 of 1 (4 characters, not shown)"), "{error}");

@@ -16,6 +16,8 @@ mod greeter_on_consul;
 mod greeter_on_etcd;
 #[cfg(all(unix, feature = "grpc", feature = "etcd"))]
 mod health;
+#[cfg(all(feature = "grpc", feature = "http"))]
+mod no_runtime;
 #[cfg(all(unix, feature = "grpc", feature = "http", feature = "etcd", feature = "consul"))]
 mod nothing;
 mod observability;

@@ -36,7 +36,9 @@ impl ConsulRegistry {
     /// # Errors
     /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput): a setting is wrong, or a file is
     /// missing or unusable.
+    /// [`Unsupported`](fleetward_core::ErrorKind::Unsupported): there is no tokio runtime.
     pub async fn connect(config: ConsulConfig) -> Result<Self, Error> {
+        fleetward_core::current_runtime("connect")?;
         let config = config.with_environment();
         config.check()?;
         if let Some(agent) = config.exposed_agent() {

@@ -35,7 +35,9 @@ impl EtcdRegistry {
     /// # Errors
     /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput): a setting is wrong, or a TLS
     /// file is missing or unusable.
+    /// [`Unsupported`](fleetward_core::ErrorKind::Unsupported): there is no tokio runtime.
     pub async fn connect(config: EtcdConfig) -> Result<Self, Error> {
+        fleetward_core::current_runtime("connect")?;
         config.check()?;
         if let Some(endpoint) = config.exposed_endpoint() {
             tracing::warn!(endpoint, "dangerous: etcd's password is sent without TLS");

@@ -35,6 +35,10 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
     /// Waits for the first endpoint.
     pub(super) fn for_endpoint(balanced: Balanced<S, O>, request: Req) -> Self {
         let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait {
+            // Nothing to wait for.
+            _ if balanced.endpointer().load().is_last() => {
+                (None, Box::pin(std::future::ready(false)))
+            }
             // Without a timer: even one that is over takes until the clock's next tick.
             WaitForReady::FailFast => (None, Box::pin(std::future::ready(false))),
             WaitForReady::AtMost(most) => {

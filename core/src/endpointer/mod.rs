@@ -27,6 +27,7 @@ pub(crate) use self::set::BalancerId;
 pub use self::set::EndpointSet;
 use self::worker::Worker;
 use crate::endpoint::Surroundings;
+use crate::reflector::current_runtime;
 use crate::supervised::supervise;
 use crate::{Backoff, Balancer, Factory, FeedbackConfig, Instancer, OutlierDetection};
 
@@ -35,11 +36,11 @@ use crate::{Backoff, Balancer, Factory, FeedbackConfig, Instancer, OutlierDetect
 /// Cloning it gives another handle to the same endpoints; the task ends, and the endpoints are
 /// removed, when the last handle is dropped.
 ///
-/// # Panics
-/// Making one outside of a tokio runtime panics, as [`tokio::spawn`] does.
+/// One that is made outside of a tokio runtime stays empty: see [`EndpointerBuilder::build`].
 pub struct Endpointer<S> {
     shared: Arc<Shared<S>>,
-    _task: Arc<AbortOnDrop>,
+    /// Nothing outside of a tokio runtime.
+    _task: Option<Arc<AbortOnDrop>>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Endpointer<S> {
@@ -210,8 +211,8 @@ impl EndpointerBuilder {
 
     /// Starts following.
     ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime nothing can follow: the set stays empty, and
+    /// [`EndpointSet::no_endpoints`], which is what calls end with, says so.
     pub fn build<S, I, F>(self, instancer: I, factory: F) -> Endpointer<S>
     where
         S: Clone + Send + Sync + 'static,
@@ -228,9 +229,19 @@ impl EndpointerBuilder {
             ..Surroundings::default()
         };
         let shared = Arc::new(Shared::new(around));
-        let mut worker = Worker::new(self, subscription, Arc::new(factory), shared.clone());
-        let task = tokio::spawn(async move { supervise(&mut worker).await });
-        Endpointer { shared, _task: Arc::new(AbortOnDrop(task.abort_handle())) }
+        let task = match current_runtime("build") {
+            Ok(runtime) => {
+                let mut worker = Worker::new(self, subscription, Arc::new(factory), shared.clone());
+                let task = runtime.spawn(async move { supervise(&mut worker).await });
+                Some(Arc::new(AbortOnDrop(task.abort_handle())))
+            }
+            Err(error) => {
+                let source = shared.around.source.clone();
+                shared.published.publish(EndpointSet::never(error, source));
+                None
+            }
+        };
+        Endpointer { shared, _task: task }
     }
 }
 

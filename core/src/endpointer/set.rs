@@ -19,6 +19,8 @@ pub struct EndpointSet<S> {
     facts: Arc<Facts>,
     /// What each balancer over this set has prepared for it. Mostly there is one.
     prepared: Vec<(BalancerId, Option<Shared>)>,
+    /// Why there will never be another set, if nobody makes one.
+    never: Option<Error>,
 }
 
 /// Tells the balancers over one endpointer apart.
@@ -77,13 +79,24 @@ impl<S> EndpointSet<S> {
     }
 
     pub(super) fn new(lists: Arc<Lists<S>>, facts: Facts) -> Self {
-        Self { lists, facts: Arc::new(facts), prepared: Vec::new() }
+        Self { lists, facts: Arc::new(facts), prepared: Vec::new(), never: None }
+    }
+
+    /// The only one that there will be.
+    pub(super) fn never(error: Error, source: Arc<str>) -> Self {
+        Self { never: Some(error), ..Self::pending(source) }
+    }
+
+    /// Whether another set may follow.
+    pub(crate) fn is_last(&self) -> bool {
+        self.never.is_some()
     }
 
     /// The same set, to be prepared for further balancers.
     pub(super) fn again(&self) -> Self {
-        let Self { lists, facts, prepared } = self;
-        Self { lists: lists.clone(), facts: facts.clone(), prepared: prepared.clone() }
+        let Self { lists, facts, prepared, never } = self;
+        let (lists, facts, never) = (lists.clone(), facts.clone(), never.clone());
+        Self { lists, facts, prepared: prepared.clone(), never }
     }
 
     pub(super) fn is_prepared_for(&self, balancer: BalancerId) -> bool {
@@ -138,6 +151,9 @@ impl<S> EndpointSet<S> {
     /// The error that a call gets which finds no endpoint here. It says where instances are looked
     /// for and what stands there that is no endpoint, or why none of those known is ready.
     pub fn no_endpoints(&self, service: &str) -> Error {
+        if let Some(error) = &self.never {
+            return error.clone().with_context("service", service);
+        }
         let Facts { known, freshness, unseen, error, source, .. } = &*self.facts;
         let ready = self.lists.members.len();
         let mut none =

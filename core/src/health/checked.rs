@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::HealthCheck;
+use crate::reflector::current_runtime;
 use crate::supervised::{Supervised, supervise};
 use crate::{Error, ErrorKind, Factory, HealthReporter, Instance, Readiness};
 
@@ -64,10 +65,11 @@ where
         let service = self.factory.make(instance, readiness.clone()).await?;
         // No await from here on: a check is begun only for a service that is used.
         if readiness.is_attached() {
+            let runtime = current_runtime("check")?;
             let health = readiness.health();
             let (check, instance) = (self.check.clone(), instance.clone());
             let mut checking = Checking { check, instance, service: service.clone(), health };
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 tokio::select! {
                     () = readiness.removed() => {}
                     () = supervise(&mut checking) => {}

@@ -57,7 +57,7 @@ impl Status {
 /// Call [`deregister`](Self::deregister) when a server shuts down, before it drains: it says
 /// whether the registry was told. Dropping tells the registry in the background as well, for as
 /// long as the runtime lives; what it cannot tell ends with the time to live.
-#[must_use = "dropping a registration ends it"]
+#[must_use = "dropping a registration ends it, and `let _ =` drops it at once: hold it in a variable with a name, such as `_registration`"]
 pub struct Registration {
     service: ServiceName,
     instance: Arc<Instance>,

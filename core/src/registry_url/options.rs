@@ -138,21 +138,40 @@ impl Options {
         }
     }
 
+    /// Checks that nothing else is given, before anything is taken: so what is misspelt is named, and not
+    /// what is missing because of it.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn only(&mut self, known: &[&'static str]) -> Result<(), Error> {
+        self.known.extend(known.iter().filter(|key| !self.known.contains(key)).collect::<Vec<_>>());
+        match self.left.iter().find(|(_, name, _)| !self.known.iter().any(|key| key == name)) {
+            Some((place, unknown, _)) => Err(self.unknown(*place, unknown)),
+            None => Ok(()),
+        }
+    }
+
     /// Checks that nothing is left over.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) with the name of the first unknown option, or
     /// its place, and the names of all known ones.
     pub fn finish(&self) -> Result<(), Error> {
-        let Some((place, unknown, _)) = self.left.first() else { return Ok(()) };
+        match self.left.first() {
+            Some((place, unknown, _)) => Err(self.unknown(*place, unknown)),
+            None => Ok(()),
+        }
+    }
+
+    fn unknown(&self, place: usize, unknown: &str) -> Error {
         let known = self.known();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let unknown = match self.redacted {
             true => format!("no. {} of {} {}", place + 1, self.given, redact::length(unknown)),
-            false => unknown.clone(),
+            false => unknown.to_owned(),
         };
-        Err(Error::invalid_input(format!("unknown option; known options are: {known}"))
-            .with_context("option", unknown))
+        Error::invalid_input(format!("unknown option; known options are: {known}"))
+            .with_context("option", unknown)
     }
 
     fn known(&self) -> Vec<&'static str> {

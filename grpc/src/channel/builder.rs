@@ -255,12 +255,14 @@ impl<T> ChannelBuilder<T> {
     }
 }
 
-impl<I: Instancer> ChannelBuilder<I> {
+impl<T> ChannelBuilder<T> {
     /// Starts to follow the instances and to connect to them; returns at once.
     ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    pub fn build(self) -> Channel {
+    /// Outside of a tokio runtime nothing can be followed: then every call ends with an error that says so.
+    pub fn build(self) -> Channel
+    where
+        T: Instancer,
+    {
         let connector = self.connector();
         self.build_on(connector)
     }
@@ -286,10 +288,10 @@ impl<I: Instancer> ChannelBuilder<I> {
     /// TLS and health checks is in its [`connector`](Self::connector); a factory without that goes without
     /// them.
     ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime nothing can be followed: then every call ends with an error that says so.
     pub fn build_on<S>(mut self, factory: impl Factory<S>) -> Channel<S>
     where
+        T: Instancer,
         S: Clone + Send + Sync + 'static,
     {
         let config = self.service_config.take().unwrap_or_default();

@@ -76,8 +76,7 @@ impl Channel {
     /// A channel with the default settings to the instances that `instancer` names. Returns at once;
     /// calls wait for the first connection.
     ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime nothing can be followed: then every call ends with an error that says so.
     pub fn new(instancer: impl Instancer) -> Self {
         Self::builder(instancer).build()
     }

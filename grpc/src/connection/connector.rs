@@ -6,7 +6,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fleetward_core::{Error, ErrorKind, Factory, Instance, Readiness};
 use http::uri::{Authority, Scheme};
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::dial::Dialer;
@@ -59,7 +58,7 @@ impl Factory<Connection> for Connector {
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) for an instance that asks for `https` while no TLS is
-    /// configured: it is never talked to in plaintext.
+    /// configured: it is never talked to in plaintext; and outside of a tokio runtime.
     async fn make(
         &self,
         instance: &Arc<Instance>,
@@ -81,12 +80,13 @@ impl Factory<Connection> for Connector {
                 Error::invalid_data("the address makes no authority").with_source(error)
             })?,
         };
+        let runtime = fleetward_core::current_runtime("connect")?;
         let link = Arc::new(Link::default());
         let (handle, held) = oneshot::channel();
         readiness.set_connecting();
         let (dialer, said) = (self.dialer.clone(), readiness.clone());
         let keeper = Keeper::new(dialer, instance.clone(), said, link.clone());
-        tokio::spawn(keeper.run(held));
+        runtime.spawn(keeper.run(held));
         Ok(Connection::new(Inner {
             instance: instance.id().clone(),
             scheme: if tls { Scheme::HTTPS } else { Scheme::HTTP },
@@ -95,7 +95,7 @@ impl Factory<Connection> for Connector {
             user_agent: config.user_agent.clone(),
             link,
             readiness,
-            runtime: Handle::current(),
+            runtime,
             _handle: handle,
         }))
     }

@@ -120,12 +120,14 @@ impl<T> ClientBuilder<T> {
     }
 }
 
-impl<I: Instancer> ClientBuilder<I> {
+impl<T> ClientBuilder<T> {
     /// Starts to follow the instances, over the default [`Pool`]; returns at once.
     ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    pub fn build(self) -> Client {
+    /// Outside of a tokio runtime nothing can be followed: then every call ends with an error that says so.
+    pub fn build(self) -> Client
+    where
+        T: Instancer,
+    {
         self.build_on(Pool::new())
     }
 
@@ -148,10 +150,10 @@ impl<I: Instancer> ClientBuilder<I> {
     ///
     /// A call that a full instance turns away goes to another one.
     ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime nothing can be followed: then every call ends with an error that says so.
     pub fn build_on<S>(self, factory: impl Factory<S>) -> Client<S>
     where
+        T: Instancer,
         S: Clone + Send + Sync + 'static,
     {
         let endpointer = self.endpointer.build(self.target, factory);

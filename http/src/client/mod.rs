@@ -105,8 +105,7 @@ impl Settings {
 impl Client {
     /// A client with the default settings of the instances that `instancer` names. Returns at once.
     ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime nothing can be followed: then every call ends with an error that says so.
     pub fn new(instancer: impl Instancer) -> Self {
         Self::builder(instancer).build()
     }
