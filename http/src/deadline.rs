@@ -31,6 +31,13 @@ impl Deadline {
         Some(Self { at: Instant::now().checked_add(timeout)? })
     }
 
+    /// This one, or so long from now if it has passed.
+    pub(crate) fn or_in(self, grace: Duration) -> Self {
+        let now = Instant::now();
+        let at = if self.at <= now { now.checked_add(grace).unwrap_or(self.at) } else { self.at };
+        Self { at }
+    }
+
     pub(crate) fn at(&self) -> Instant {
         self.at
     }

@@ -17,7 +17,8 @@ pin_project! {
     /// The body of a response, as an instance sends it.
     ///
     /// The call is under way until this has ended or is dropped, and ends with an error when its
-    /// deadline passes. Errors name the instance.
+    /// deadline passes. Errors name the instance. A response that the call kept while it made further
+    /// attempts may have lost its body: then that is an error, too.
     #[must_use]
     pub struct ResponseBody<B> {
         // Gone at its end: it may hold a connection.
@@ -25,6 +26,8 @@ pin_project! {
         inner: Option<B>,
         instance: InstanceId,
         call: Option<InFlight>,
+        // Whether the body was dropped before the caller had it, and has not heard so yet.
+        let_go: bool,
         deadline: Option<(Deadline, Arc<str>)>,
         // Made when the body keeps the caller waiting; most are there at once.
         sleep: Option<Pin<Box<Sleep>>>,
@@ -33,12 +36,31 @@ pin_project! {
 
 impl<B> ResponseBody<B> {
     pub(crate) fn new(inner: B, instance: InstanceId) -> Self {
-        Self { inner: Some(inner), instance, call: None, deadline: None, sleep: None }
+        Self {
+            inner: Some(inner),
+            instance,
+            call: None,
+            let_go: false,
+            deadline: None,
+            sleep: None,
+        }
     }
 
     /// Finishes the call at the body's end.
     pub(crate) fn carry(&mut self, call: InFlight) {
         self.call = Some(call);
+    }
+
+    /// Gives the connection back. What was left of the body is lost.
+    pub(crate) fn let_go(&mut self)
+    where
+        B: Body,
+    {
+        if self.inner.as_ref().is_some_and(|inner| !inner.is_end_stream()) {
+            self.inner = None;
+            self.call = None;
+            self.let_go = true;
+        }
     }
 
     /// Ends it at the deadline of a call to `service`.
@@ -59,7 +81,13 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, Error>>> {
         let this = self.as_mut().project();
-        let Some(mut inner) = this.inner.as_pin_mut() else { return Poll::Ready(None) };
+        let Some(mut inner) = this.inner.as_pin_mut() else {
+            let error = || {
+                let message = "the response's body was let go while further attempts were made";
+                Error::new(ErrorKind::Unavailable, message).with_context("instance", this.instance)
+            };
+            return Poll::Ready(std::mem::take(this.let_go).then(|| Err(error())));
+        };
         let Poll::Ready(frame) = inner.as_mut().poll_frame(cx) else {
             let Some((deadline, _)) = this.deadline else { return Poll::Pending };
             let at = deadline.at();
@@ -87,11 +115,12 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        !self.let_go && self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        let none = if self.let_go { SizeHint::default() } else { SizeHint::with_exact(0) };
+        self.inner.as_ref().map_or(none, Body::size_hint)
     }
 }
 

@@ -12,24 +12,32 @@ use super::head::describe_foreign;
 use crate::ConnectionError;
 use crate::deadline::Deadline;
 
-/// A server's own status as the response that it was, anything else as a status of the channel.
+/// The call's deadline is DEADLINE_EXCEEDED, as gRFC A6 says. Else the last status of a server as the
+/// response that it was; where no server sent one, a status of the channel.
 pub(super) fn of(
     error: RetryError,
     service: &str,
     deadline: Option<Deadline>,
     no_endpoints: impl FnOnce() -> Error,
 ) -> Result<http::Response<Body>, Status> {
-    if let Some(rejected) = error.final_error().downcast_ref::<Rejected>() {
-        return Ok(response(rejected, &error, service));
-    }
-    let mut status = match deadline {
-        Some(deadline) if error.is_timeout() && deadline.left().is_zero() => {
-            deadline.exceeded(service, error.cut_off(no_endpoints) + &error.before())
-        }
-        _ => status(&error, service),
+    let exceeded = deadline.filter(|deadline| error.is_timeout() && deadline.left().is_zero());
+    let mut status = match exceeded {
+        Some(deadline) => deadline.exceeded(service, error.cut_off(no_endpoints) + &error.before()),
+        None => match last_rejected(&error) {
+            Some(rejected) => return Ok(response(rejected, &error, service)),
+            None => status(&error, service),
+        },
     };
     status.set_source(Arc::new(error));
     Err(status)
+}
+
+/// The last status that a server sent: it says more than that later attempts got none.
+fn last_rejected(error: &RetryError) -> Option<&Rejected> {
+    let last = error.final_error().downcast_ref();
+    last.or_else(|| {
+        error.attempts().iter().rev().find_map(|attempt| attempt.error.downcast_ref::<Rejected>())
+    })
 }
 
 fn status(error: &RetryError, service: &str) -> Status {

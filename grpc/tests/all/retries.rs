@@ -1,9 +1,9 @@
 //! What is sent again, and what is not.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fleetward_core::RetryError;
+use fleetward_core::{Balancer, PickContext, ReadySet, RetryError, WaitForReady};
 use fleetward_grpc::RetryPolicy;
 use tonic::Code;
 
@@ -81,6 +81,52 @@ async fn attempts_that_all_take_too_long_are_deadline_exceeded() {
     assert_eq!(server.calls(), 3);
     assert!(status.message().contains(&format!("instance {}: ", server.id())), "{status}");
     assert!(status.message().contains("(3 attempts; before: "), "{status}");
+}
+
+/// Chooses an instance for one pick, and then none: as if it had left.
+#[derive(Debug, Default)]
+struct Once(AtomicBool);
+
+impl Balancer for Once {
+    fn pick(&self, _: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
+        (!self.0.swap(true, Ordering::SeqCst)).then_some(0)
+    }
+}
+
+/// The server that answered says more than those that did not.
+#[tokio::test]
+async fn the_last_status_of_a_server_is_not_hidden_by_attempts_without_one() {
+    let server = Server::start().await;
+    server.seen.failing.store(1, Ordering::SeqCst);
+    let channel = builder([&server])
+        .balancer(Once::default())
+        .retry(policy())
+        .wait_for_ready(WaitForReady::FailFast)
+        .build();
+    ready(&channel, 1).await;
+    let status = morning(&channel, "you").await.unwrap_err();
+    let answer = format!("{} is 100% out of order (", server.id());
+    assert!(status.message().starts_with(&answer), "{status}");
+    assert!(status.message().contains("2 attempts"), "{status}");
+
+    // The attempt's own time is up, and no other attempt is left.
+    let server = Server::start().await;
+    server.seen.failing.store(1, Ordering::SeqCst);
+    let twice = policy().with_max_attempts(2);
+    let timed = twice.clone().with_per_attempt_timeout(Duration::from_secs(1));
+    let channel = builder([&server]).retry(timed).build();
+    ready(&channel, 1).await;
+    let status = morning(&channel, "sleep 3600000").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("out of order"), "{status}");
+
+    // By gRFC A6 the call's deadline is DEADLINE_EXCEEDED whatever came before.
+    server.seen.failing.store(1, Ordering::SeqCst);
+    let channel = builder([&server]).retry(twice).timeout(Duration::from_secs(2)).build();
+    ready(&channel, 1).await;
+    let status = morning(&channel, "sleep 3600000").await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert!(status.message().contains("before: instance"), "{status}");
 }
 
 /// No attempt is left for what was sent; what waits for a stream was not.

@@ -1,6 +1,7 @@
 //! One attempt of a call: below the retry, above the balancing.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -60,7 +61,18 @@ where
         };
         let response = self.balanced.call(request);
         Box::pin(async move {
-            match response.await {
+            let mut response = pin!(response);
+            let answered = match call.kept_until() {
+                None => response.await,
+                Some(until) => match tokio::time::timeout_at(until, response.as_mut()).await {
+                    Ok(answered) => answered,
+                    Err(_) => {
+                        call.let_go();
+                        response.await
+                    }
+                },
+            };
+            match answered {
                 Ok(response) => call.reject(response).map_err(Into::into),
                 Err(error) => {
                     if let Some(error) = error.downcast_ref::<OriginError>() {

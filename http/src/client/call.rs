@@ -1,13 +1,14 @@
 //! What the attempts of one call have in common.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use fleetward_core::{BoxError, InstanceId, RetryError};
+use fleetward_core::{BoxError, InstanceId};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
 use http_body::Body;
+use tokio::time::Instant;
 
 use super::Settings;
 use super::attempts::Rejected;
@@ -15,6 +16,9 @@ use crate::RetryPolicy;
 use crate::request_body::{Progress, RequestBody, Source};
 use crate::response_body::ResponseBody;
 use crate::retry_after::retry_after;
+
+/// For so long after another attempt has begun the body of the last response is kept whole.
+const KEPT: Duration = Duration::from_secs(10);
 
 /// One call: the request that each attempt takes a copy of, and what the last one left.
 pub(super) struct Call<B> {
@@ -26,9 +30,10 @@ pub(super) struct Call<B> {
 }
 
 struct Past<B> {
-    /// The last response, while it is not known whether another attempt follows. It keeps its
-    /// connection for so long.
+    /// The last response, in case no better one follows.
     rejected: Option<Response<ResponseBody<B>>>,
+    /// When its body, which keeps a connection, is let go. Nothing before another attempt has begun.
+    kept_until: Option<Instant>,
     tried: Vec<InstanceId>,
     /// How far the latest attempt's client has come.
     latest: Option<Arc<Progress>>,
@@ -50,7 +55,7 @@ impl<B> Call<B> {
         }
         let policy = settings.retry.clone();
         let policy = policy.filter(|policy| body.is_whole() && policy.covers(&parts.method));
-        let past = Past { rejected: None, tried: Vec::new(), latest: None };
+        let past = Past { rejected: None, kept_until: None, tried: Vec::new(), latest: None };
         Ok(Self { parts, body, policy, past: Mutex::new(past) })
     }
 
@@ -63,11 +68,10 @@ impl<B> Call<B> {
         let body = self.body.lend()?;
         let mut past = self.past();
         past.latest = Some(body.progress().clone());
-        // Whatever the last attempt got, another one has begun. The response's body is the caller's
-        // type or a connection's end, so it is dropped without the lock.
-        let last = past.rejected.take();
+        if past.rejected.is_some() && past.kept_until.is_none() {
+            past.kept_until = Instant::now().checked_add(KEPT);
+        }
         drop(past);
-        drop(last);
         Some(Request::from_parts(self.parts.clone(), body))
     }
 
@@ -79,6 +83,25 @@ impl<B> Call<B> {
     /// Whether the latest attempt, which is given up, has sent nothing of the request and never will.
     pub(super) fn take_back(&self) -> bool {
         self.past().latest.as_ref().is_none_or(|latest| latest.take_back())
+    }
+
+    /// When the body of the response that is kept is to be [let go](Self::let_go), if there is one.
+    pub(super) fn kept_until(&self) -> Option<Instant> {
+        self.past().kept_until
+    }
+
+    /// Lets the body go of the response that is kept, and with it its connection: other calls need it.
+    pub(super) fn let_go(&self)
+    where
+        B: Body,
+    {
+        let mut past = self.past();
+        past.kept_until = None;
+        let Some(mut response) = past.rejected.take() else { return };
+        drop(past);
+        // The body is the caller's type or a connection's end, so it is dropped without the lock.
+        response.body_mut().let_go();
+        self.past().rejected = Some(response);
     }
 
     /// Keeps a response that another attempt is to better; gives back any other.
@@ -94,8 +117,10 @@ impl<B> Call<B> {
         let instance = response.extensions().get().cloned();
         let mut past = self.past();
         past.tried.extend(instance);
+        past.kept_until = None;
         let last = past.rejected.replace(response);
         drop(past);
+        // The body is the caller's type or a connection's end, so it is dropped without the lock.
         drop(last);
         Err(Rejected { status, wait })
     }
@@ -108,9 +133,9 @@ impl<B> Call<B> {
         self.past().tried.contains(instance)
     }
 
-    /// The response that the call ends with, if it is that which ends it.
-    pub(super) fn take_rejected(&self, error: &RetryError) -> Option<Response<ResponseBody<B>>> {
-        error.final_error().downcast_ref::<Rejected>()?;
+    /// The last response, which a call ends with that got no better one: it says more than the errors
+    /// that followed it.
+    pub(super) fn take_rejected(&self) -> Option<Response<ResponseBody<B>>> {
         self.past().rejected.take()
     }
 
@@ -122,7 +147,6 @@ impl<B> Call<B> {
 #[cfg(test)]
 mod tests {
     use std::sync::{OnceLock, Weak, mpsc};
-    use std::time::Duration;
 
     use fleetward_core::RatioBudget;
     use http::StatusCode;

@@ -32,8 +32,10 @@ use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody, RetryPolicy};
 /// ready; cloning is cheap and shares everything.
 ///
 /// A server's response is returned as it came, whatever its status; the [`InstanceId`] that sent it is in
-/// its extensions, and so is the [`RetryError`] with every attempt, if all attempts have failed. An error
-/// means that there is no response. It names the service, says by its
+/// its extensions, and so is the [`RetryError`] with every attempt, if all attempts have failed. Where later
+/// attempts fail without a response, or the deadline passes meanwhile, that is the last response that came; its body may
+/// be read for a second more then, and is lost if another attempt went on for ten. An error
+/// means that there is no response at all. It names the service, says by its
 /// [`kind`](fleetward_core::Error::kind) whether a deadline passed, no endpoint was found or the instances
 /// could not be reached, and has the [`RetryError`] as its source.
 ///
@@ -70,6 +72,9 @@ struct Shared<S> {
     retried: Retry<()>,
     once: Retry<()>,
 }
+
+/// For so long the body may be read of a response that is returned because the deadline has passed.
+const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 struct Settings {
@@ -155,7 +160,7 @@ where
     async fn run<R>(
         self,
         request: Request<R>,
-        deadline: Option<Deadline>,
+        mut deadline: Option<Deadline>,
     ) -> Result<Response<ResponseBody<B>>, Error>
     where
         R: Body<Data = Bytes> + Send + 'static,
@@ -173,8 +178,9 @@ where
         let at = deadline.as_ref().map(Deadline::at);
         let mut response = match retry.call_with(attempts, &policy, at, call.clone()).await {
             Ok(response) => response,
-            Err(error) => match call.take_rejected(&error) {
+            Err(error) => match call.take_rejected() {
                 Some(mut response) => {
+                    deadline = deadline.map(|deadline| deadline.or_in(GRACE));
                     response.extensions_mut().insert(error);
                     response
                 }

@@ -8,6 +8,7 @@ mod elsewhere;
 mod feedback;
 mod http2;
 mod instances;
+mod last_response;
 mod protocols;
 mod retries;
 mod retry_after;

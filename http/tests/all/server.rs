@@ -121,6 +121,28 @@ async fn handle(state: Arc<State>, request: Request) -> Response {
     }
 }
 
+/// Answers the request number n of all with `answers[n]` as it is, and all further ones with the last; then
+/// closes the connection.
+pub(crate) async fn in_turn(answers: &'static [&'static str]) -> Instance {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let instance = Instance::new(listener.local_addr().unwrap()).unwrap();
+    tokio::spawn(async move {
+        let mut left = answers;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if !read_head(&mut stream).await {
+                continue;
+            }
+            stream.write_all(left[0].as_bytes()).await.ok();
+            if let [_, rest @ ..] = left
+                && !rest.is_empty()
+            {
+                left = rest;
+            }
+        }
+    });
+    instance
+}
+
 /// Reads the head of each request, writes `answer` as it is, and closes the connection. Counts them.
 pub(crate) async fn raw(answer: &'static str) -> (Instance, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
