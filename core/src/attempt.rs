@@ -37,6 +37,24 @@ pub(crate) struct Attempt {
     reached: Reached,
     expired: Expired,
     gave_up: bool,
+    budgets: Budgets,
+    /// Whether a layer below counts this attempt for the same budget.
+    counted_below: bool,
+}
+
+/// The budgets for which a call is counted already.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Budgets {
+    /// Of the layer that makes the attempt.
+    own: Option<usize>,
+    /// Of the layers above it. Nothing for most calls, which have one layer.
+    above: Option<Arc<[usize]>>,
+}
+
+impl Budgets {
+    fn all(&self) -> impl Iterator<Item = usize> {
+        self.above.iter().flat_map(|above| above.iter().copied()).chain(self.own)
+    }
 }
 
 /// How many attempts went before, and where to.
@@ -83,8 +101,14 @@ enum Expired {
 
 impl Attempt {
     /// One that is polled for the first time at `now`.
-    pub(crate) fn new(earlier: Option<Box<Earlier>>, now: Option<Instant>) -> Self {
+    pub(crate) fn new(
+        earlier: Option<Box<Earlier>>,
+        now: Option<Instant>,
+        budgets: Budgets,
+    ) -> Self {
         Self {
+            budgets,
+            counted_below: false,
             earlier,
             picked: None,
             now,
@@ -180,6 +204,19 @@ impl Current {
         }
     }
 
+    /// A layer with this budget, if it has one, makes a call within the attempt. Says whether a layer above
+    /// has counted the call for the same budget, and what the attempts of the new call are told.
+    pub(crate) fn counts(&mut self, budget: Option<usize>) -> (bool, Budgets) {
+        let Some(attempt) = &mut self.0 else {
+            return (false, Budgets { own: budget, above: None });
+        };
+        let counted = budget.is_some_and(|budget| attempt.budgets.all().any(|all| all == budget));
+        attempt.counted_below |= counted && attempt.budgets.own == budget;
+        let mut above = attempt.budgets.all().peekable();
+        let above = above.peek().is_some().then(|| above.collect());
+        (counted, Budgets { own: budget, above })
+    }
+
     fn blames_all(&self) -> bool {
         self.0.as_ref().is_some_and(|attempt| attempt.expired == Expired::All)
     }
@@ -203,7 +240,8 @@ impl Drop for Current {
 /// deadlines. It reaches the calls of the endpoints that are dropped, and nothing that their services
 /// called in turn.
 pub fn expiring<T>(drop: impl FnOnce() -> T) -> T {
-    let mut attempt = Some(Attempt { expired: Expired::All, ..Attempt::new(None, None) });
+    let mut attempt =
+        Some(Attempt { expired: Expired::All, ..Attempt::new(None, None, Budgets::default()) });
     let _inside = Exchanged::new(&mut attempt);
     drop()
 }
@@ -260,6 +298,11 @@ impl<F> Scoped<F> {
         self.attempt.as_ref().is_some_and(|attempt| attempt.gave_up)
     }
 
+    /// Whether a layer below counts this attempt for the same budget.
+    pub(crate) fn is_counted_below(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.counted_below)
+    }
+
     pub(crate) fn again(&self) -> Option<Again> {
         self.attempt.as_ref()?.earlier.as_ref()?.again
     }
@@ -311,6 +354,32 @@ impl<F: Future> Future for Scoped<F> {
     }
 }
 
+/// A request of the caller's, which may hold calls of its own: dropped while the attempt is hidden.
+pub(crate) struct Aside<T>(Option<T>);
+
+impl<T> Aside<T> {
+    pub(crate) fn new(request: T) -> Self {
+        Self(Some(request))
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+
+    pub(crate) fn take(&mut self) -> Option<T> {
+        self.0.take()
+    }
+}
+
+impl<T> Drop for Aside<T> {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            let _hidden = current();
+            self.0 = None;
+        }
+    }
+}
+
 /// Swaps an attempt with what lies in the place, and back when dropped: also when a poll panics.
 struct Exchanged<'a>(&'a mut Option<Attempt>);
 
@@ -348,7 +417,10 @@ mod tests {
 
     fn attempt<F: Future>(number: u32, future: F) -> Scoped<F> {
         let earlier = Earlier { number, tried: Vec::new(), again: None };
-        Scoped::new(Attempt::new(Some(Box::new(earlier)), Some(Instant::now())), future)
+        Scoped::new(
+            Attempt::new(Some(Box::new(earlier)), Some(Instant::now()), Budgets::default()),
+            future,
+        )
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub use self::throttle::Throttle;
 /// One budget belongs to one service (gRPC: one target), not to one instance, and is shared by
 /// everything that calls it: `Arc` a budget and give it to each.
 ///
+/// Layers that stand above one another may share a budget, too: a call through all of them counts once.
+///
 /// The methods are called on the path of every call, from any thread: they must not block.
 ///
 /// ```
@@ -46,7 +48,8 @@ pub use self::throttle::Throttle;
 /// assert!(!supply.allows());
 /// ```
 pub trait RetryBudget: Send + Sync + Debug {
-    /// A call begins. Once a call, however many attempts it makes.
+    /// A call begins. Once a call, however many attempts it makes, and however many layers above one
+    /// another share the budget.
     fn call(&self) {}
 
     /// An attempt succeeded.
@@ -60,6 +63,12 @@ pub trait RetryBudget: Send + Sync + Debug {
     /// Whether one more attempt may be sent now. If so, what it costs is taken: ask right before
     /// sending, and after [`failed`](Self::failed).
     fn allows(&self) -> bool;
+
+    /// Tells budgets apart while they live: the same for all handles to one budget, by default the
+    /// budget's address. One that stands in front of another says what that one says.
+    fn identity(&self) -> usize {
+        std::ptr::from_ref(self).cast::<()>().addr()
+    }
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -79,6 +88,10 @@ impl<B: RetryBudget + ?Sized> RetryBudget for Arc<B> {
     fn allows(&self) -> bool {
         (**self).allows()
     }
+
+    fn identity(&self) -> usize {
+        (**self).identity()
+    }
 }
 
 #[cfg(test)]
@@ -96,5 +109,7 @@ mod tests {
         assert!(!shared.allows() && !throttle.allows());
         shared.succeeded();
         assert!(shared.allows() && throttle.allows());
+        assert_eq!(shared.identity(), throttle.identity());
+        assert_ne!(shared.identity(), Arc::new(Throttle::default()).identity());
     }
 }

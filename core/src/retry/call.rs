@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::running::Ended;
 use super::{Attempt, RetryError, Settings, Verdict};
-use crate::attempt::{Again, Earlier};
+use crate::attempt::{self, Again, Budgets, Earlier};
 use crate::{BoxError, Error, ErrorKind, InstanceId, telemetry};
 
 /// How often a request that never left is tried again without being counted, where each attempt goes to an
@@ -31,6 +31,7 @@ pub(super) struct Call {
     paid: bool,
     /// There is to be no further attempt: only those under way can still succeed.
     stopped: bool,
+    budgets: Budgets,
     /// Nothing until an attempt has failed.
     past: Option<Box<Past>>,
 }
@@ -74,7 +75,11 @@ impl Call {
         self.began = Some(now);
         let timeout = settings.timeout.and_then(|timeout| now.checked_add(timeout));
         self.deadline = [timeout, self.deadline].into_iter().flatten().min();
-        if let Some(budget) = &settings.budget {
+        let budget = settings.budget.as_ref();
+        let id = budget.map(|budget| budget.identity());
+        let (counted, budgets) = attempt::current().counts(id);
+        self.budgets = budgets;
+        if let Some(budget) = budget.filter(|_| !counted) {
             budget.call();
         }
         Some(now)
@@ -86,6 +91,11 @@ impl Call {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// For which the call is counted.
+    pub(super) fn budgets(&self) -> Budgets {
+        self.budgets.clone()
     }
 
     /// How many attempts were sent that count.
@@ -176,8 +186,8 @@ impl Call {
         self.stopped || self.counted >= settings.max_attempts
     }
 
-    pub(super) fn succeeded(&self, settings: &Settings) {
-        if let Some(budget) = &settings.budget {
+    pub(super) fn succeeded(&self, settings: &Settings, counted_below: bool) {
+        if let Some(budget) = settings.budget.as_ref().filter(|_| !counted_below) {
             budget.succeeded();
         }
         // Not the time of the attempt that won: a hedge's would hide how slow the call was, and so make
@@ -199,6 +209,7 @@ impl Call {
         let again = self.again(&ended, &error, &verdict);
         let error = Arc::<dyn std::error::Error + Send + Sync>::from(error);
         // What was discarded before it went anywhere is no attempt.
+        let counted_below = ended.counted_below;
         let counts = !matches!(verdict, Verdict::Discard) || ended.instance.is_some();
         if counts || none_under_way {
             self.note(ended, error.clone());
@@ -214,7 +225,7 @@ impl Call {
                 return Ok(());
             }
             Verdict::Stop => {
-                retryable(settings);
+                retryable(settings, counted_below);
                 return self.stop(none_under_way);
             }
             Verdict::Transparent if self.stopped => return self.stop(none_under_way),
@@ -225,7 +236,7 @@ impl Call {
             }
             Verdict::Retry | Verdict::Transparent => None,
         };
-        retryable(settings);
+        retryable(settings, counted_below);
         if self.is_last(settings) {
             // One under way may turn out never to have left: then it is replaced.
             self.next = Next::Never;
@@ -333,8 +344,9 @@ fn budget_allows(settings: &Settings) -> bool {
     allowed
 }
 
-fn retryable(settings: &Settings) {
-    if let Some(budget) = &settings.budget {
+/// Of layers with one budget the lowest tells it how attempts went: it has made them.
+fn retryable(settings: &Settings, counted_below: bool) {
+    if let Some(budget) = settings.budget.as_ref().filter(|_| !counted_below) {
         budget.failed();
     }
 }

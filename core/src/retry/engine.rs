@@ -12,9 +12,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::call::Call;
-use super::running::{Attempts, Ended, Running};
+use super::running::{Answer, Attempts, Ended, Running};
 use super::sending::Sending;
 use super::{RetryClassifier, RetryError, Settings};
+use crate::attempt::Aside;
 use crate::{BoxError, Error};
 
 pin_project! {
@@ -25,7 +26,7 @@ pin_project! {
     {
         inner: S,
         // Until it has gone out and there is no copy of it.
-        request: Option<Req>,
+        request: Aside<Req>,
         call: Call,
         #[pin]
         attempts: Attempts<Sending<S, Req>>,
@@ -36,7 +37,7 @@ pin_project! {
 
 /// What wakes the loop.
 enum Event<R> {
-    Succeeded(R),
+    Succeeded(Answer<R>),
     Failed(Ended, BoxError),
     Time,
 }
@@ -49,7 +50,7 @@ where
     /// Ends by `deadline`, if that is sooner than the timeout.
     pub(super) fn new(inner: S, deadline: Option<Instant>, request: Req) -> Self {
         let (call, attempts) = (Call::new(deadline), Attempts::default());
-        Self { inner, request: Some(request), call, attempts, timer: None }
+        Self { inner, request: Aside::new(request), call, attempts, timer: None }
     }
 
     /// The same policy and settings each time.
@@ -72,8 +73,8 @@ where
             let this = self.as_mut().project();
             let (call, mut attempts) = (this.call, this.attempts);
             looks = Some(match event {
-                Event::Succeeded(response) => {
-                    call.succeeded(settings);
+                Event::Succeeded(Answer { response, counted_below }) => {
+                    call.succeeded(settings, counted_below);
                     return Poll::Ready(Ok(response));
                 }
                 Event::Failed(ended, _) if ended.gave_up => {
@@ -125,15 +126,15 @@ where
             return Ok(());
         }
         // What cannot be copied goes out once.
-        let copy = kept.as_ref().and_then(|kept| policy.copy(kept)).or_else(|| kept.take());
+        let copy = kept.get().and_then(|kept| policy.copy(kept)).or_else(|| kept.take());
         match copy {
             Some(mut request) => {
                 policy.mark(&mut request, call.before());
                 let earlier = call.earlier(attempts.picked());
                 let sending = Sending::new(this.inner.clone(), request);
                 let ends = settings.per_attempt.and_then(|most| now.checked_add(most));
-                attempts.push(Running::new(earlier, sending, now, ends));
-                call.sent(settings, now, kept.is_some());
+                attempts.push(Running::new(earlier, sending, now, ends, call.budgets()));
+                call.sent(settings, now, kept.get().is_some());
             }
             None => call.send_nothing(),
         }
@@ -145,7 +146,7 @@ where
         let (mut attempts, mut timer) = (this.attempts, this.timer);
         if let Poll::Ready(outcome) = attempts.as_mut().poll(cx) {
             return Poll::Ready(match outcome {
-                Ok(response) => Event::Succeeded(response),
+                Ok(answer) => Event::Succeeded(answer),
                 Err((ended, error)) => Event::Failed(ended, error),
             });
         }

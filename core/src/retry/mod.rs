@@ -114,7 +114,9 @@ impl<P> Retry<P> {
         self
     }
 
-    /// Sets the deadline of the whole call: all attempts and the waits between them.
+    /// Sets the deadline of the whole call: all attempts and the waits between them. When it passes, the
+    /// instances that had not answered hear that they took too long: those of this layer's own attempts, not those
+    /// of another retry layer or client below.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings_mut().timeout = Some(timeout);

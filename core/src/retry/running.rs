@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::sending::Sending;
-use crate::attempt::{Again, Attempt, Earlier, Scoped};
+use crate::attempt::{Again, Attempt, Budgets, Earlier, Scoped};
 use crate::{BoxError, InstanceId};
 
 pin_project! {
@@ -31,7 +31,18 @@ pub(super) struct Ended {
     /// Whether it ended because no instance takes the call; what they said is in the errors before.
     pub(super) gave_up: bool,
     pub(super) again: Option<Again>,
+    /// Whether a layer below has told the budget how it went.
+    pub(super) counted_below: bool,
 }
+
+/// What an attempt has brought.
+pub(super) struct Answer<R> {
+    pub(super) response: R,
+    /// Whether a layer below has told the budget how it went.
+    pub(super) counted_below: bool,
+}
+
+type Failure = (Ended, BoxError);
 
 impl<F> Running<F> {
     pub(super) fn new(
@@ -39,8 +50,9 @@ impl<F> Running<F> {
         attempt: F,
         started: Instant,
         ends: Option<Instant>,
+        budgets: Budgets,
     ) -> Self {
-        let attempt = Scoped::new(Attempt::new(earlier, Some(started)), attempt);
+        let attempt = Scoped::new(Attempt::new(earlier, Some(started), budgets), attempt);
         Self { attempt, started, ends }
     }
 
@@ -52,6 +64,7 @@ impl<F> Running<F> {
             unsent,
             gave_up: attempt.gave_up(),
             again: attempt.again(),
+            counted_below: attempt.is_counted_below(),
         }
     }
 
@@ -71,9 +84,12 @@ impl<F> Running<F> {
 }
 
 impl<F: Future<Output = Result<R, BoxError>>, R> Running<F> {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, (Ended, BoxError)>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Answer<R>, Failure>> {
         let polled = self.as_mut().project().attempt.poll(cx);
-        polled.map_err(|error| (self.ended(false), error))
+        polled.map(|answer| match answer {
+            Ok(response) => Ok(Answer { response, counted_below: self.attempt.is_counted_below() }),
+            Err(error) => Err((self.ended(false), error)),
+        })
     }
 }
 
@@ -175,7 +191,7 @@ impl<F: Future<Output = Result<R, BoxError>>, R> Attempts<F> {
     pub(super) fn poll(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<R, (Ended, BoxError)>> {
+    ) -> Poll<Result<Answer<R>, Failure>> {
         let mut this = self.project();
         if let Some(running) = this.first.as_mut().as_pin_mut()
             && let Poll::Ready(outcome) = running.poll(cx)

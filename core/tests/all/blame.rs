@@ -184,10 +184,17 @@ async fn a_deadline_says_nothing_of_a_call_in_the_request() {
         let request = Holds(inner.pick(&"").unwrap());
         let unready = Silent { ready: false };
         retry().timeout(DEADLINE).layer(unready).oneshot(request).await.unwrap_err();
-        let request = Holds(inner.pick(&"").unwrap());
-        let mut own = Box::pin(balanced.oneshot(request));
-        assert!(own.as_mut().now_or_never().is_none());
-        expiring(|| drop(own));
+        let holds = || Holds(inner.pick(&"").unwrap());
+        let unready = Silent { ready: false };
+        let dropped: [BoxFuture<'static, ()>; 3] = [
+            Box::pin(balanced.clone().oneshot(holds()).map(drop)),
+            Box::pin(retry().layer(balanced).oneshot(holds()).map(drop)),
+            Box::pin(retry().layer(unready).oneshot(holds()).map(drop)),
+        ];
+        for mut own in dropped {
+            assert!(own.as_mut().now_or_never().is_none());
+            expiring(|| drop(own));
+        }
         assert!(!is_blamed(inner.endpointer()), "ready {ready}, {addresses:?}");
         assert_eq!(inner.endpointer().load().ready()[0].in_flight(), 0);
     }

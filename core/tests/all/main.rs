@@ -24,6 +24,7 @@ mod reflector;
 mod reflector_empty_set;
 mod refusals;
 mod registration;
+mod stacked;
 mod support;
 mod telemetry;
 mod unsent;

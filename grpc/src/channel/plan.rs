@@ -200,4 +200,8 @@ impl RetryBudget for UntilHead {
     fn allows(&self) -> bool {
         self.0.allows()
     }
+
+    fn identity(&self) -> usize {
+        self.0.identity()
+    }
 }

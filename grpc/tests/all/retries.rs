@@ -1,11 +1,15 @@
 //! What is sent again, and what is not.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fleetward_core::{Balancer, PickContext, ReadySet, RetryError, WaitForReady};
+use fleetward_core::{
+    Balancer, PickContext, RatioBudget, ReadySet, Retry, RetryError, WaitForReady,
+};
 use fleetward_grpc::RetryPolicy;
 use tonic::Code;
+use tower::{Layer, ServiceExt};
 
 use crate::greet::greet_client::GreetClient;
 use crate::server::Server;
@@ -91,6 +95,28 @@ impl Balancer for Once {
     fn pick(&self, _: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
         (!self.0.swap(true, Ordering::SeqCst)).then_some(0)
     }
+}
+
+/// A layer above the channel that shares its budget: a call is counted once.
+#[tokio::test]
+async fn a_call_through_a_layer_above_the_channel_counts_once_for_their_budget() {
+    const CALLS: usize = 200;
+    let server = Server::start().await;
+    server.seen.failing.store(usize::MAX, Ordering::SeqCst);
+    let budget = Arc::new(RatioBudget::default().with_floor_per_second(0));
+    let channel = builder([&server]).retry(policy()).retry_budget(budget.clone()).build();
+    ready(&channel, 1).await;
+    let quick = policy().backoff().clone();
+    let above = Retry::new(3, LONG).backoff(quick).budget(budget);
+    let client = above.layer(tower::service_fn(move |name: &'static str| {
+        let channel = channel.clone();
+        async move { morning(&channel, name).await }
+    }));
+    for _ in 0..CALLS {
+        client.clone().oneshot("you").await.unwrap_err();
+    }
+    let load = server.calls() as f64 / CALLS as f64;
+    assert!((1.15..=1.2).contains(&load), "{load}");
 }
 
 /// The server that answered says more than those that did not.
