@@ -9,7 +9,7 @@
 //! service calls in turn is no attempt of this call, so it is polled and dropped while the place is
 //! [taken](current).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,7 +21,14 @@ use crate::InstanceId;
 use crate::endpoint::EndpointState;
 
 thread_local! {
-    static CURRENT: Cell<Option<Attempt>> = const { Cell::new(None) };
+    static PLACE: Place = const { Place { attempt: RefCell::new(None), hidden: Cell::new(false) } };
+}
+
+/// Where the current attempt lies. It is borrowed for moments only, in which nobody else's code runs.
+struct Place {
+    attempt: RefCell<Option<Attempt>>,
+    /// Whether it is for nobody to see.
+    hidden: Cell<bool>,
 }
 
 /// An attempt, as the retry and the balancer under it see it.
@@ -30,10 +37,10 @@ pub(crate) struct Attempt {
     /// Nothing for the first attempt of a call.
     earlier: Option<Box<Earlier>>,
     picked: Option<Arc<EndpointState>>,
-    /// The time as of the first poll, until a pick has used it.
-    now: Option<Instant>,
-    /// When it got its endpoint, if it had to wait for one.
-    picked_at: Option<Instant>,
+    /// The time as of the first poll, until a pick has used it. Later, if it had to wait for an
+    /// endpoint, when it got it.
+    at: Option<Instant>,
+    is_first_poll: bool,
     reached: Reached,
     expired: Expired,
     gave_up: bool,
@@ -45,15 +52,16 @@ pub(crate) struct Attempt {
 /// The budgets for which a call is counted already.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Budgets {
-    /// Of the layer that makes the attempt.
-    own: Option<usize>,
+    /// Of the layer that makes the attempt; 0 for none.
+    own: usize,
     /// Of the layers above it. Nothing for most calls, which have one layer.
-    above: Option<Arc<[usize]>>,
+    above: Option<Arc<Vec<usize>>>,
 }
 
 impl Budgets {
     fn all(&self) -> impl Iterator<Item = usize> {
-        self.above.iter().flat_map(|above| above.iter().copied()).chain(self.own)
+        let above = self.above.iter().flat_map(|above| above.iter().copied());
+        above.chain(Some(self.own).filter(|own| *own != 0))
     }
 }
 
@@ -111,8 +119,8 @@ impl Attempt {
             counted_below: false,
             earlier,
             picked: None,
-            now,
-            picked_at: None,
+            at: now,
+            is_first_poll: true,
             reached: Reached::Nothing,
             expired: Expired::No,
             gave_up: false,
@@ -124,8 +132,89 @@ impl Attempt {
 /// none for anybody else.
 #[inline]
 pub(crate) fn current() -> Current {
+    let take = |place: &Place| match place.hidden.get() {
+        true => None,
+        false => place.attempt.take(),
+    };
     // Without a place, as a thread ends, this is outside any retry.
-    Current(CURRENT.try_with(Cell::take).ok().flatten())
+    Current(PLACE.try_with(take).ok().flatten())
+}
+
+/// Hides the current attempt from whatever runs until this is dropped.
+#[inline]
+pub(crate) fn hide() -> Hidden {
+    Hidden { before: PLACE.try_with(|place| place.hidden.replace(true)).unwrap_or(true) }
+}
+
+/// Looks at the current attempt where it lies.
+#[inline]
+fn look<T>(at: impl FnOnce(&mut Attempt) -> T) -> Option<T> {
+    let look = |place: &Place| match place.hidden.get() {
+        true => None,
+        false => place.attempt.borrow_mut().as_mut().map(at),
+    };
+    PLACE.try_with(look).ok().flatten()
+}
+
+/// Whether a call that is dropped now was cut off because this endpoint took too long. An attempt
+/// blames one call.
+pub(crate) fn blames(endpoint: &Arc<EndpointState>) -> bool {
+    let blames = look(|attempt| match attempt.expired {
+        Expired::No => false,
+        Expired::All => true,
+        Expired::Picked => {
+            let picked = attempt.picked.as_ref();
+            let is_picked = picked.is_some_and(|picked| Arc::ptr_eq(picked, endpoint));
+            if is_picked {
+                attempt.expired = Expired::No;
+            }
+            is_picked
+        }
+    });
+    blames == Some(true)
+}
+
+/// A layer with this budget, or none, begins a call. Says whether a layer above has counted the call for
+/// the same budget, and what the attempts of the new call are told.
+#[inline]
+pub(crate) fn counts(budget: Option<usize>) -> (bool, Budgets) {
+    let own = budget.unwrap_or(0);
+    let within = look(|attempt| {
+        let counted = own != 0 && attempt.budgets.all().any(|above| above == own);
+        attempt.counted_below |= counted && attempt.budgets.own == own;
+        let above: Vec<_> = attempt.budgets.all().collect();
+        let above = (!above.is_empty()).then(|| Arc::new(above));
+        (counted, Budgets { own, above })
+    });
+    within.unwrap_or((false, Budgets { own, above: None }))
+}
+
+/// The current attempt is hidden until this is dropped.
+#[must_use]
+pub(crate) struct Hidden {
+    before: bool,
+}
+
+impl Hidden {
+    /// Notes that the endpoint's service is called: from now on the request may leave.
+    #[inline]
+    pub(crate) fn calls(&self) {
+        if !self.before {
+            let note = |place: &Place| {
+                if let Some(attempt) = &mut *place.attempt.borrow_mut() {
+                    attempt.reached = Reached::Called;
+                }
+            };
+            let _ = PLACE.try_with(note);
+        }
+    }
+}
+
+impl Drop for Hidden {
+    #[inline]
+    fn drop(&mut self) {
+        let _ = PLACE.try_with(|place| place.hidden.set(self.before));
+    }
 }
 
 /// The current attempt, taken from its place until this is dropped.
@@ -151,7 +240,8 @@ impl Current {
     /// The time, read for this attempt already or now.
     #[inline]
     pub(crate) fn now(&mut self) -> Instant {
-        let known = self.0.as_mut().and_then(|attempt| attempt.now.take());
+        let first = self.0.as_mut().filter(|attempt| attempt.is_first_poll);
+        let known = first.and_then(|attempt| attempt.at.take());
         known.unwrap_or_else(Instant::now)
     }
 
@@ -162,20 +252,13 @@ impl Current {
         if let Some(attempt) = &mut self.0 {
             attempt.picked = endpoint.cloned();
             if attempt.reached == Reached::Waiting && endpoint.is_some() {
-                attempt.picked_at = Some(now);
+                attempt.at = Some(now);
+                attempt.is_first_poll = false;
             }
             if attempt.reached != Reached::Called {
                 attempt.reached =
                     if endpoint.is_some() { Reached::Picked } else { Reached::Waiting };
             }
-        }
-    }
-
-    /// Notes that the endpoint's service is called: from now on the request may leave.
-    #[inline]
-    pub(crate) fn calls(&mut self) {
-        if let Some(attempt) = &mut self.0 {
-            attempt.reached = Reached::Called;
         }
     }
 
@@ -185,48 +268,13 @@ impl Current {
             attempt.gave_up = true;
         }
     }
-
-    /// Whether a call that is dropped now was cut off because this endpoint took too long. An attempt
-    /// blames one call.
-    pub(crate) fn blames(&mut self, endpoint: &Arc<EndpointState>) -> bool {
-        let Some(attempt) = &mut self.0 else { return false };
-        match attempt.expired {
-            Expired::No => false,
-            Expired::All => true,
-            Expired::Picked => {
-                let is_picked =
-                    attempt.picked.as_ref().is_some_and(|picked| Arc::ptr_eq(picked, endpoint));
-                if is_picked {
-                    attempt.expired = Expired::No;
-                }
-                is_picked
-            }
-        }
-    }
-
-    /// A layer with this budget, if it has one, makes a call within the attempt. Says whether a layer above
-    /// has counted the call for the same budget, and what the attempts of the new call are told.
-    pub(crate) fn counts(&mut self, budget: Option<usize>) -> (bool, Budgets) {
-        let Some(attempt) = &mut self.0 else {
-            return (false, Budgets { own: budget, above: None });
-        };
-        let counted = budget.is_some_and(|budget| attempt.budgets.all().any(|all| all == budget));
-        attempt.counted_below |= counted && attempt.budgets.own == budget;
-        let mut above = attempt.budgets.all().peekable();
-        let above = above.peek().is_some().then(|| above.collect());
-        (counted, Budgets { own: budget, above })
-    }
-
-    fn blames_all(&self) -> bool {
-        self.0.as_ref().is_some_and(|attempt| attempt.expired == Expired::All)
-    }
 }
 
 impl Drop for Current {
     #[inline]
     fn drop(&mut self) {
         if let Some(attempt) = self.0.take() {
-            let _ = CURRENT.try_with(|place| place.set(Some(attempt)));
+            let _ = PLACE.try_with(|place| place.attempt.replace(Some(attempt)));
         }
     }
 }
@@ -285,7 +333,7 @@ impl<F> Scoped<F> {
 
     /// When it got its endpoint, if it had to wait for one.
     pub(crate) fn picked_at(&self) -> Option<Instant> {
-        self.attempt.as_ref()?.picked_at
+        self.attempt.as_ref().filter(|attempt| !attempt.is_first_poll)?.at
     }
 
     /// Whether the balancer under it still has the request.
@@ -326,7 +374,7 @@ impl<F> Scoped<F> {
         if this.future.is_none() {
             return;
         }
-        let blames_all = current().blames_all();
+        let blames_all = look(|around| around.expired == Expired::All) == Some(true);
         if let Some(attempt) = this.attempt.as_mut().filter(|_| blames_all) {
             attempt.expired = Expired::All;
         }
@@ -347,8 +395,9 @@ impl<F: Future> Future for Scoped<F> {
             this.future.set(None);
         }
         drop(inside);
-        if let Some(attempt) = this.attempt {
-            attempt.now = None;
+        if let Some(attempt) = this.attempt.as_mut().filter(|attempt| attempt.is_first_poll) {
+            attempt.is_first_poll = false;
+            attempt.at = None;
         }
         polled
     }
@@ -374,29 +423,38 @@ impl<T> Aside<T> {
 impl<T> Drop for Aside<T> {
     fn drop(&mut self) {
         if self.0.is_some() {
-            let _hidden = current();
+            let _hidden = hide();
             self.0 = None;
         }
     }
 }
 
 /// Swaps an attempt with what lies in the place, and back when dropped: also when a poll panics.
-struct Exchanged<'a>(&'a mut Option<Attempt>);
+struct Exchanged<'a> {
+    attempt: &'a mut Option<Attempt>,
+    /// Of the attempt around it.
+    hidden: bool,
+}
 
 impl<'a> Exchanged<'a> {
+    #[inline]
     fn new(attempt: &'a mut Option<Attempt>) -> Self {
-        let mut exchanged = Self(attempt);
+        let mut exchanged = Self { attempt, hidden: false };
         exchanged.exchange();
         exchanged
     }
 
+    #[inline]
     fn exchange(&mut self) {
-        // In one expression, so that nothing is left out if there is no place.
-        let _ = CURRENT.try_with(|place| *self.0 = place.replace(self.0.take()));
+        let _ = PLACE.try_with(|place| {
+            std::mem::swap(&mut *place.attempt.borrow_mut(), self.attempt);
+            self.hidden = place.hidden.replace(self.hidden);
+        });
     }
 }
 
 impl Drop for Exchanged<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.exchange();
     }

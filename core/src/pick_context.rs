@@ -86,6 +86,7 @@ impl<'a> PickContext<'a> {
     /// As if every endpoint were as good for this call as any other.
     pub(crate) fn without_exclusion(mut self) -> Self {
         self.excludes_nothing = true;
+        self.tried = &[];
         self
     }
 
@@ -146,14 +147,13 @@ impl<'a> PickContext<'a> {
     /// simply asked again.
     #[inline]
     pub fn excludes(&self, member: &Member) -> bool {
-        !self.excludes_nothing
-            && (!member.lets_in()
-                || self.has_tried(member.instance().id())
-                || self.second_choice && member.state().is_no_better(self.operation))
+        let is_second_choice = || self.second_choice && member.state().is_no_better(self.operation);
+        (!member.lets_in() || is_second_choice()) && !self.excludes_nothing
+            || !self.tried.is_empty() && self.has_tried(member.instance().id())
     }
 
     /// Whether an earlier attempt went there.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn has_tried(&self, instance: &InstanceId) -> bool {
         if self.tried_is_sorted {
             self.tried.binary_search(instance).is_ok()

@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::waiting::{Repeat, Waiting};
 use super::{Balanced, Choice, ToCall};
-use crate::attempt::{self, Current};
+use crate::attempt::{self, Hidden};
 use crate::{BoxError, InFlight, Observer};
 
 pin_project! {
@@ -81,7 +81,7 @@ impl<S: Service<Req>, O, Req> State<S, O, Req> {
             StateProj::Waiting { .. } => None,
             StateProj::Over => return,
         };
-        let hidden = attempt::current();
+        let hidden = attempt::hide();
         self.set(Self::Over);
         drop(hidden);
         drop(in_flight);
@@ -150,8 +150,8 @@ where
                 }
             }
             // From here on it is the instance's part; once for all of it.
-            let mut hidden = attempt::current();
-            let polled = state.as_mut().poll_picked(cx, &balanced.shared.observer, &mut hidden);
+            let hidden = attempt::hide();
+            let polled = state.as_mut().poll_picked(cx, &balanced.shared.observer, &hidden);
             if polled.is_ready() {
                 state.set(State::Over);
                 return polled;
@@ -196,7 +196,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         observer: &O,
-        attempt: &mut Current,
+        attempt: &Hidden,
     ) -> Poll<Result<S::Response, BoxError>> {
         if let StateProj::Driving { service, request, in_flight, .. } = self.as_mut().project() {
             match service.poll_ready(cx) {

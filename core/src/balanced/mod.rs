@@ -215,8 +215,10 @@ impl<S: Clone, O> Balanced<S, O> {
             attempt.goes_to(None, now);
             return Choice::Nothing;
         };
-        let repeats = context.has_tried(member.instance().id());
-        if repeats && let Some(again) = attempt.again() {
+        if number > 0
+            && context.has_tried(member.instance().id())
+            && let Some(again) = attempt.again()
+        {
             // The first time it goes there at once.
             if repeat == Repeat::No && again.rounds > 0 {
                 attempt.goes_to(None, now);

@@ -194,7 +194,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.judged {
             let now = Instant::now();
-            if attempt::current().blames(&self.state) {
+            if attempt::blames(&self.state) {
                 self.judge(Outcome::FAILURE, now);
             } else {
                 self.given_up(now);

@@ -77,7 +77,7 @@ impl Call {
         self.deadline = [timeout, self.deadline].into_iter().flatten().min();
         let budget = settings.budget.as_ref();
         let id = budget.map(|budget| budget.identity());
-        let (counted, budgets) = attempt::current().counts(id);
+        let (counted, budgets) = attempt::counts(id);
         self.budgets = budgets;
         if let Some(budget) = budget.filter(|_| !counted) {
             budget.call();
