@@ -88,17 +88,17 @@ impl fmt::Debug for ConsulCheck {
         let (name, what, tls, interval, timeout) = match self {
             Self::Ttl => return f.write_str("Ttl"),
             Self::Tcp { interval, timeout } => ("Tcp", None, None, interval, timeout),
-            // A check's path may have a token in its query.
+            // A check's path may hold a token, in its query or as a segment.
             Self::Http { path, tls, interval, timeout } => {
-                ("Http", Some(("path", path)), Some(tls), interval, timeout)
+                ("Http", Some(("path", redact::length(path))), Some(tls), interval, timeout)
             }
             Self::Grpc { service, tls, interval, timeout } => {
-                ("Grpc", Some(("service", service)), Some(tls), interval, timeout)
+                ("Grpc", Some(("service", redact::name(service))), Some(tls), interval, timeout)
             }
         };
         let mut shown = f.debug_struct(name);
         if let Some((field, text)) = what {
-            shown.field(field, &redact::name(text));
+            shown.field(field, &text);
         }
         if let Some(tls) = tls {
             shown.field("tls", tls);
