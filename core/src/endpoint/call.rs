@@ -158,17 +158,15 @@ impl InFlight {
 
     fn judge(&mut self, outcome: Outcome, now: Instant) {
         self.judged = true;
-        let started = if self.has_head { now } else { self.started };
-        let elapsed = now.saturating_duration_since(started);
         match outcome {
             // What it has answered already was good.
             Outcome::Refused if !self.answered => {
-                let (operation, probe) = (self.operation, self.probe);
+                let (operation, probe, elapsed) = (self.operation, self.probe, self.elapsed(now));
                 let heard = self.state.refused(operation, elapsed, &self.way, probe, now);
                 self.tell(heard, now);
             }
             Outcome::Foreign => {
-                self.state.failed(elapsed, self.probe, now);
+                self.state.failed(self.elapsed(now), self.probe, now);
                 if !self.answered {
                     let heard = self.state.refused_foreign(self.operation, &self.way, now);
                     self.tell(heard, now);
@@ -176,10 +174,17 @@ impl InFlight {
             }
             Outcome::Success | Outcome::Refused => self.state.succeeded(),
             Outcome::Failure { pushback } => {
-                self.state.failed(elapsed.max(pushback.unwrap_or_default()), self.probe, now);
+                let least = self.elapsed(now).max(pushback.unwrap_or_default());
+                self.state.failed(least, self.probe, now);
             }
             Outcome::Ignored => {}
         }
+    }
+
+    /// How long the answer took so far; nothing once its head is here.
+    fn elapsed(&self, now: Instant) -> Duration {
+        let started = if self.has_head { now } else { self.started };
+        now.saturating_duration_since(started)
     }
 
     /// Tells the endpoint in whose place the call came here how it went.
