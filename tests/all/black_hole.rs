@@ -64,16 +64,17 @@ async fn etcd_s_own_port_gets_few_calls() {
             let ready = channel.endpointer().wait_for(|set| set.ready().len() == all);
             tokio::time::timeout(std::time::Duration::from_secs(20), ready).await.unwrap();
             let mut client = GreetClient::new(channel.clone());
-            let mut failed = [0, 0];
+            let mut failed = 0;
             for i in 0..400 {
                 let request = GreetRequest { name: "you".into() };
                 let answer = match i % 2 {
                     0 => client.morning(request).await,
                     _ => client.night(request).await,
                 };
-                failed[usize::from(i >= 100)] += usize::from(answer.is_err());
+                failed += usize::from(answer.is_err());
             }
-            assert!(failed[1] <= 5, "{good} good ones, {detecting}: {failed:?}");
+            // Five refusals of each method raise a doubt, whenever they come; then there are a few probes.
+            assert!(failed <= 16, "{good} good ones, {detecting}: {failed}");
         }
     }
 }

@@ -2,12 +2,9 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use fleetward_core::{BoxError, Error, ErrorKind};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::Connected;
 
 use super::error::causes;
 use crate::request_body::{CallerError, Progress};
@@ -40,9 +37,8 @@ pub(crate) enum Kind {
     Any,
     /// It sends each request once, to this instance.
     OneLeg,
-    /// A pool's: hyper's client, which always asks the body before it writes the head. Whether it speaks
-    /// HTTP/2 without asking, and whether one of its tasks was dropped before its end.
-    Pooled { http2: bool, aborted: Arc<AtomicBool> },
+    /// A pool's: hyper's client, which always asks the body before it writes the head.
+    Pooled,
 }
 
 impl Kind {
@@ -63,17 +59,10 @@ impl Kind {
             Self::Any => Fate::AnyLeg,
             Self::OneLeg if causes(&**error).any(is_connect) => Fate::Unsent,
             Self::OneLeg => not_processed(error),
-            Self::Pooled { .. } if !progress.is_begun() => Fate::Unsent,
-            Self::Pooled { http2, aborted } => match not_processed(error) {
-                Fate::Unknown
-                    if !aborted.load(Ordering::Acquire)
-                        && !progress.is_polled()
-                        && never_opened(error, *http2) =>
-                {
-                    Fate::Unsent
-                }
-                fate => fate,
-            },
+            Self::Pooled if !progress.is_begun() => Fate::Unsent,
+            // hyper drops a request that waits for a stream when its connection ends, and says no more than
+            // that its task is gone: another task may have written it just before, so nothing is inferred.
+            Self::Pooled => not_processed(error),
         }
     }
 }
@@ -107,14 +96,4 @@ fn not_processed(error: &BoxError) -> Fate {
         Some(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => Fate::Refused,
         _ => Fate::Unknown,
     }
-}
-
-/// Whether the request waited for a stream, for the server takes only so many at once, when its connection
-/// ended: hyper drops it then, and says no more than that its task is gone. It says the same when a runtime
-/// drops the task, or when a body panics, which was polled then.
-fn never_opened(error: &BoxError, http2: bool) -> bool {
-    let Some(legacy) = error.downcast_ref::<legacy::Error>() else { return false };
-    let hyper = legacy.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
-    let agreed = legacy.connect_info().is_some_and(Connected::is_negotiated_h2);
-    (http2 || agreed) && hyper.is_some_and(|error| error.is_user() && error.source().is_some())
 }

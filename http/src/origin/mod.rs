@@ -136,7 +136,7 @@ impl Target {
             }
             // hyper knows which version the connection speaks: it makes `Host` of the URI's authority in
             // HTTP/1, and `:authority` in HTTP/2, which allows no `Host` that differs (RFC 9113, 8.3.1).
-            Kind::Pooled { .. } => {
+            Kind::Pooled => {
                 let host = headers.remove(header::HOST);
                 let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
                 let asked = host.and_then(without_userinfo).or(given);
@@ -180,7 +180,7 @@ where
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         self.target.direct(&mut request);
         let progress = request.body().progress().clone();
-        if !matches!(self.target.kind, Kind::Pooled { .. }) {
+        if !matches!(self.target.kind, Kind::Pooled) {
             progress.asked();
         }
         let response = self.service.call(request);

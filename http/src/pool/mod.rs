@@ -6,7 +6,6 @@
 
 mod dial;
 mod preface;
-mod tasks;
 mod wire;
 
 use std::fmt;
@@ -20,11 +19,10 @@ use http::uri::{PathAndQuery, Scheme};
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 
 pub use self::dial::Dial;
-use self::tasks::Tasks;
 pub use self::wire::Wire;
 use crate::origin::{Kind, target};
 use crate::{Origin, RequestBody};
@@ -180,8 +178,7 @@ where
         let uri = Uri::from_parts(parts)
             .map_err(|error| Error::invalid_data("the address makes no URI").with_source(error))?;
         let dial = Dial::new(self.connector.clone(), uri, self.http2, self.connect_timeout);
-        let tasks = Tasks::default();
-        let client = legacy::Client::builder(tasks.clone())
+        let client = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.idle_timeout)
@@ -189,7 +186,7 @@ where
             .http2_only(self.http2)
             .http2_keep_alive_interval(self.keep_alive_interval)
             .build(dial);
-        Origin::with(instance, Kind::Pooled { http2: self.http2, aborted: tasks.aborted() }, client)
+        Origin::with(instance, Kind::Pooled, client)
     }
 }
 

@@ -61,7 +61,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if !self.progress.polled() {
+        if !self.progress.asked() {
             return Poll::Ready(Some(Err("the attempt was given up".into())));
         }
         match &mut self.kind {

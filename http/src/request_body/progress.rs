@@ -11,19 +11,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub(crate) struct Progress(AtomicU8);
 
 const ASKED: u8 = 1;
-const POLLED: u8 = 2;
 /// Only ever the first word: what has begun cannot be taken back.
-const TAKEN_BACK: u8 = 4;
+const TAKEN_BACK: u8 = 2;
 
 impl Progress {
     /// The body was asked for something, or somebody has the request who may send it without asking.
     /// Whether it may be sent: not if it was taken back.
     pub(crate) fn asked(&self) -> bool {
         self.0.fetch_or(ASKED, Ordering::AcqRel) & TAKEN_BACK == 0
-    }
-
-    pub(super) fn polled(&self) -> bool {
-        self.0.fetch_or(ASKED | POLLED, Ordering::AcqRel) & TAKEN_BACK == 0
     }
 
     /// The attempt is given up. Whether nothing of its request was sent, and none will be: a client's
@@ -37,11 +32,6 @@ impl Progress {
     pub(crate) fn is_begun(&self) -> bool {
         self.0.load(Ordering::Acquire) != 0
     }
-
-    /// Whether a frame of the body was asked for.
-    pub(crate) fn is_polled(&self) -> bool {
-        self.0.load(Ordering::Acquire) & POLLED != 0
-    }
 }
 
 #[cfg(test)]
@@ -51,9 +41,9 @@ mod tests {
     #[test]
     fn what_has_begun_is_not_taken_back_and_what_was_taken_back_is_not_sent() {
         let sent = Progress::default();
-        assert!(sent.asked() && !sent.take_back() && sent.polled());
+        assert!(sent.asked() && !sent.take_back() && sent.asked());
         let given_up = Progress::default();
-        assert!(given_up.take_back() && !given_up.asked() && !given_up.polled());
+        assert!(given_up.take_back() && !given_up.asked() && !given_up.asked());
         assert!(given_up.take_back());
     }
 }
