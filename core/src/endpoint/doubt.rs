@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// How calls fare elsewhere is judged by so many.
 const BATCH: u32 = 8;
-/// So many of them answered well confirm a doubt.
+/// A doubt is confirmed when this many of them are answered well.
 const CONFIRMS: u32 = 7;
 /// With fewer than so many a doubt that was confirmed holds no longer.
 const KEEPS: u32 = 4;

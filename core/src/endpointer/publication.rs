@@ -1,9 +1,9 @@
 //! The set that calls see, and how it is prepared for the balancers over it.
 //!
-//! A balancer prepares a set before calls see it, and it is somebody's code: what it prepares may take its time,
-//! attach or drop another balancer over the same endpointer, or wait for a thread that does. So no lock is held
-//! meanwhile. Who has something to publish leaves it here; who finds nobody at work does the work, also for those
-//! who come after.
+//! A balancer prepares a set before calls see it. That is foreign code: it may be slow, attach or drop another
+//! balancer over the same endpointer, or wait for a thread that does. So no lock is held while it runs. A set to
+//! publish is put on the agenda. The first thread to find nobody at work publishes it, and whatever is added to
+//! the agenda meanwhile.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
