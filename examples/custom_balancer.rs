@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use fleetward::{Balanced, Balancer, Endpointer, Error, Instance, PickContext, ReadySet};
+use fleetward::balancing::{PickContext, ReadySet};
+use fleetward::{Balanced, Balancer, Endpointer, Error, Instance};
 use tower::{ServiceExt, service_fn};
 
 // The balancer begins here …

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use fleetward::{Error, Instance, Publisher, RegistryHandle};
+use fleetward::discovery::Publisher;
+use fleetward::{Error, Instance, RegistryHandle};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use fleetward_core::discovery::{EmptySetPolicy, FixedInstancer, ReflectorConfig};
+use fleetward_core::registry::{Options, RegistryUrl};
 use fleetward_core::{
-    Balancer, EmptySetPolicy, Error, FixedInstancer, Instance, Instancer, Options, ReflectorConfig,
-    RegisterOptions, Registration, RegistryHandle, RegistryUrl, ServiceName,
+    Balancer, Error, Instance, Instancer, RegisterOptions, Registration, RegistryHandle,
+    ServiceName,
 };
 use fleetward_memory::MemoryRegistry;
 
@@ -34,7 +36,7 @@ use crate::views::Views;
 /// | `ttl=5s` | how long the registry keeps the entry of a process that died (10 s by default; from 1 s to 1 day); see [`RegisterOptions`] |
 /// | `keep_trying` | registering succeeds although the registry cannot be reached, and goes on in the background; see [`register`] |
 /// | `balancer=peak_ewma` | the [balancer](crate::balancers::by_name) of a channel to the service, with its own options behind a `?` |
-/// | `only=version=v2` | sees only the instances that fulfil the [`Filter`](crate::Filter): `version`, `zone`, `tag` or `meta.KEY`, with `=` or `!=`. Given several times, all must hold |
+/// | `only=version=v2` | sees only the instances that fulfil the [`Filter`](crate::discovery::Filter): `version`, `zone`, `tag` or `meta.KEY`, with `=` or `!=`. Given several times, all must hold |
 /// | `prefer=zone=eu-1a` | the same, but if no instance fulfils all that is preferred, sees the others |
 /// | `subset=20` | connects to no more than 20 of the instances that are left; see [`Subset`](crate::balancers::Subset) |
 /// | `client_index=7` | the number of this client among all, from 0: its subset is one of an even distribution |
@@ -175,7 +177,8 @@ pub async fn discover(url: &str) -> Result<Arc<dyn Instancer>, Error> {
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-/// use fleetward::{Instance, Status};
+/// use fleetward::Instance;
+/// use fleetward::registration::Status;
 /// let me = Instance::new("10.0.0.1:80")?;
 /// let registration = fleetward::register("memory:greeter?ttl=5s&keep_trying", me).await?;
 /// registration.watch_status().wait_for(Status::is_registered).await?;

@@ -1,6 +1,8 @@
 //! Load-balanced, retrying channels for tonic's generated clients.
 
-use fleetward_core::{Error, Factory, RegistryUrl, current_runtime};
+use fleetward_core::registry::RegistryUrl;
+use fleetward_core::task::current_runtime;
+use fleetward_core::{Error, Factory};
 pub use fleetward_grpc::*;
 
 /// Opens a channel to the service that a URL names.
@@ -40,7 +42,7 @@ pub trait Connect: Sized {
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-    /// use fleetward::ConcurrencyLimit;
+    /// use fleetward::limit::ConcurrencyLimit;
     /// use fleetward::grpc::{Channel, Connect};
     /// let builder = Channel::builder("memory:greeter");
     /// let limited = ConcurrencyLimit::new(100).per_instance(builder.connector());

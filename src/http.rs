@@ -1,6 +1,8 @@
 //! Load-balanced, retrying HTTP clients.
 
-use fleetward_core::{Error, Factory, RegistryUrl, current_runtime};
+use fleetward_core::registry::RegistryUrl;
+use fleetward_core::task::current_runtime;
+use fleetward_core::{Error, Factory};
 pub use fleetward_http::*;
 
 /// Opens a client of the service that a URL names.

@@ -33,9 +33,11 @@ pub mod etcd {
 #[cfg(feature = "grpc")]
 pub mod grpc;
 
-/// Active health checks by TCP and HTTP. gRPC's own health protocol is `grpc::GrpcHealth`.
-#[cfg(feature = "health")]
+/// Active health checks. The checks by TCP and HTTP need the feature `health`; gRPC's own health protocol is
+/// `grpc::GrpcHealth`.
 pub mod health {
+    pub use fleetward_core::health::*;
+    #[cfg(feature = "health")]
     pub use fleetward_health::*;
 }
 

@@ -6,7 +6,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use fleetward_core::{RegistryHandle, Secret, WeakRegistryHandle};
+use fleetward_core::RegistryHandle;
+use fleetward_core::registry::{Secret, WeakRegistryHandle};
 use tokio::runtime::{Handle, Id};
 
 struct Opened {

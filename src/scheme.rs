@@ -1,6 +1,7 @@
 //! Which backend a URL's scheme stands for, and what to say where it stands for none.
 
-use fleetward_core::{Error, ErrorKind, redact};
+use fleetward_core::registry::redact;
+use fleetward_core::{Error, ErrorKind};
 
 /// The backends there are, built in or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

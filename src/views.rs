@@ -1,7 +1,9 @@
 //! What a URL says of the instances to be seen: `only`, `prefer`, `subset`.
 
 use fleetward_balancers::Subset;
-use fleetward_core::{Error, Filter, Options, RegistryHandle};
+use fleetward_core::discovery::Filter;
+use fleetward_core::registry::Options;
+use fleetward_core::{Error, RegistryHandle};
 
 /// The views of a URL. They are taken in this order: what must hold, what is preferred of that, and
 /// a subset of what is left.

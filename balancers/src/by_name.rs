@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{Balancer, Error, Options, redact};
+use fleetward_core::registry::{Options, redact};
+use fleetward_core::{Balancer, Error};
 
 use crate::{
     LeastRequest, Maglev, P2c, PeakEwma, Priority, Random, RingHash, RoundRobin, SlowStart, Split,

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleetward_core::{Balancer, Member, PickContext, Prepared, ReadySet, pick_allowed};
+use fleetward_core::Balancer;
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet, pick_allowed};
+use fleetward_core::endpoints::Member;
 
 /// The balancers of groups, by key.
 pub(crate) struct Kept<K, B> {

@@ -1,6 +1,8 @@
 //! What the balancers by key have in common: a table of endpoints, and the walk along it.
 
-use fleetward_core::{Error, Options, PickContext, ReadySet};
+use fleetward_core::Error;
+use fleetward_core::balancing::{PickContext, ReadySet};
+use fleetward_core::registry::Options;
 
 use crate::HashKey;
 use crate::draws::Draws;

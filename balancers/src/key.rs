@@ -5,7 +5,7 @@ use std::any::type_name;
 use std::fmt;
 use std::sync::Arc;
 
-use fleetward_core::PickContext;
+use fleetward_core::balancing::PickContext;
 use twox_hash::XxHash64;
 
 /// What a call is hashed by: a user's id, a session, the name of what is asked for.

@@ -1,6 +1,9 @@
 //! The least busy of a few, or of all.
 
-use fleetward_core::{Balancer, Error, Member, Options, PickContext, Prepared, ReadySet};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::endpoints::Member;
+use fleetward_core::registry::Options;
+use fleetward_core::{Balancer, Error};
 
 use crate::draws::Draws;
 use crate::sampler::{MAX_CHOICES, Sampler};
@@ -19,7 +22,9 @@ use crate::sampler::{MAX_CHOICES, Sampler};
 ///
 /// ```
 /// use fleetward_balancers::LeastRequest;
-/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// let members: Vec<_> = (1..=5)
 ///     .map(|i| Member::detached(Instance::new(format!("10.0.0.{i}:80")).unwrap()))
 ///     .collect();

@@ -1,6 +1,6 @@
 //! A bound on how much more than its share an endpoint may carry.
 
-use fleetward_core::ReadySet;
+use fleetward_core::balancing::ReadySet;
 
 /// How many times its share of the calls under way an endpoint may have ("Consistent hashing with
 /// bounded loads": Mirrokni, Thorup, Zadimoghaddam, 2016).
@@ -54,7 +54,8 @@ impl<'a> Room<'a> {
 
 #[cfg(test)]
 mod tests {
-    use fleetward_core::{Instance, Member};
+    use fleetward_core::Instance;
+    use fleetward_core::endpoints::Member;
 
     use super::*;
 

@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use fleetward_core::{Balancer, Error, Options, PickContext, Prepared, ReadySet};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::registry::Options;
+use fleetward_core::{Balancer, Error};
 use twox_hash::XxHash64;
 
 use crate::HashKey;
@@ -25,7 +27,9 @@ use crate::key::hash;
 ///
 /// ```
 /// use fleetward_balancers::{HashKey, Maglev};
-/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// struct GetCart { user: &'static str }
 ///
 /// let members = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]
@@ -194,7 +198,8 @@ fn is_prime(number: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use fleetward_core::{Instance, Member};
+    use fleetward_core::Instance;
+    use fleetward_core::endpoints::Member;
 
     use super::*;
 

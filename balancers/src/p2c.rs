@@ -1,6 +1,8 @@
 //! The less busy of two.
 
-use fleetward_core::{Balancer, Member, PickContext, Prepared, ReadySet};
+use fleetward_core::Balancer;
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::endpoints::Member;
 
 use crate::draws::Draws;
 use crate::sampler::Sampler;
@@ -17,7 +19,9 @@ use crate::sampler::Sampler;
 ///
 /// ```
 /// use fleetward_balancers::P2c;
-/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// let members = ["10.0.0.1:80", "10.0.0.2:80"]
 ///     .map(|address| Member::detached(Instance::new(address).unwrap()));
 /// let _under_way = members[0].begin();

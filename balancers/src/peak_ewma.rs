@@ -1,6 +1,8 @@
 //! The one of two that will probably answer first.
 
-use fleetward_core::{Balancer, Error, Options, PickContext, Prepared, ReadySet};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::registry::Options;
+use fleetward_core::{Balancer, Error};
 
 use crate::draws::Draws;
 use crate::sampler::{MAX_CHOICES, Sampler};
@@ -9,7 +11,7 @@ use crate::sampler::{MAX_CHOICES, Sampler};
 ///
 /// The default to choose when instances may turn slow or fail: a slow answer is believed at once, a
 /// failure counts as 5 s, and both fade with time, so that the endpoint is tried again (see
-/// [`FeedbackConfig`](fleetward_core::FeedbackConfig), where both are set). It needs no
+/// [`FeedbackConfig`](fleetward_core::endpoints::FeedbackConfig), where both are set). It needs no
 /// configuration, and no endpoint's word: only what this process has measured.
 ///
 /// The load is `latency * (calls under way + 1)`. Where weights differ, the two are drawn in
@@ -22,7 +24,9 @@ use crate::sampler::{MAX_CHOICES, Sampler};
 /// ```
 /// use std::time::Duration;
 /// use fleetward_balancers::PeakEwma;
-/// use fleetward_core::{Balancer, Instance, Member, Outcome, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::{Member, Outcome};
 /// use tokio::time::Instant;
 /// let members = ["10.0.0.1:80", "10.0.0.2:80"]
 ///     .map(|address| Member::detached(Instance::new(address).unwrap()));

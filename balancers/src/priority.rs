@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use fleetward_core::{Balancer, Error, Instance, Options, PickContext, Prepared, ReadySet};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::registry::Options;
+use fleetward_core::{Balancer, Error, Instance};
 
 use crate::draws::Draws;
 use crate::groups::{Grouped, Kept, Part};
@@ -35,7 +37,9 @@ use crate::groups::{Grouped, Kept, Part};
 ///
 /// ```
 /// use fleetward_balancers::{Priority, RoundRobin};
-/// use fleetward_core::{Balancer, Instance, Member, Metadata, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance, Metadata};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// let standby = Metadata::new([("priority", "1")])?;
 /// let members = [
 ///     Member::detached(Instance::new("10.0.0.1:80")?),

@@ -1,6 +1,7 @@
 //! Any of them.
 
-use fleetward_core::{Balancer, PickContext, ReadySet};
+use fleetward_core::Balancer;
+use fleetward_core::balancing::{PickContext, ReadySet};
 
 use crate::draws::Draws;
 
@@ -8,7 +9,9 @@ use crate::draws::Draws;
 ///
 /// ```
 /// use fleetward_balancers::Random;
-/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// let members = ["10.0.0.1:80", "10.0.0.2:80"]
 ///     .map(|address| Member::detached(Instance::new(address).unwrap()));
 /// let picked = Random::new().pick(&ReadySet::new(&members), &PickContext::new());

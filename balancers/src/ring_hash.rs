@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use fleetward_core::{Balancer, Error, Options, PickContext, Prepared, ReadySet};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::registry::Options;
+use fleetward_core::{Balancer, Error};
 
 use crate::HashKey;
 use crate::guide::Guide;
@@ -30,7 +32,9 @@ use crate::key::hash;
 ///
 /// ```
 /// use fleetward_balancers::{HashKey, RingHash};
-/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// struct GetCart { user: &'static str }
 ///
 /// let members = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]
@@ -187,7 +191,8 @@ fn counts(endpoints: &ReadySet<'_>, min: u32, max: u32) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use fleetward_core::{Instance, Member};
+    use fleetward_core::Instance;
+    use fleetward_core::endpoints::Member;
 
     use super::*;
 

@@ -1,6 +1,7 @@
 //! One after the other.
 
-use fleetward_core::{Balancer, PickContext, ReadySet};
+use fleetward_core::Balancer;
+use fleetward_core::balancing::{PickContext, ReadySet};
 
 use crate::turns::Turns;
 
@@ -13,7 +14,9 @@ use crate::turns::Turns;
 ///
 /// ```
 /// use fleetward_balancers::RoundRobin;
-/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// let members = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]
 ///     .map(|address| Member::detached(Instance::new(address).unwrap()));
 /// let balancer = RoundRobin::starting_at(0);

@@ -7,7 +7,8 @@
 //! one step whatever the skew, and then they need not be different: an endpoint with nearly all the
 //! weight has to meet itself, or the few others get far more than their share.
 
-use fleetward_core::{Member, PickContext, ReadySet};
+use fleetward_core::balancing::{PickContext, ReadySet};
+use fleetward_core::endpoints::Member;
 
 use crate::alias::AliasTable;
 use crate::draws::Draws;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Balancer, Error, Member, PickContext, Prepared, ReadySet};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::endpoints::Member;
+use fleetward_core::{Balancer, Error};
 use tokio::time::Instant;
 
 use crate::draws::Draws;
@@ -173,7 +175,7 @@ impl<B: Balancer> Balancer for SlowStart<B> {
 impl SlowStart<std::sync::Arc<dyn Balancer>> {
     /// From `window`, `aggression` and `least`.
     pub(crate) fn from_options(
-        options: &mut fleetward_core::Options,
+        options: &mut fleetward_core::registry::Options,
         inner: std::sync::Arc<dyn Balancer>,
     ) -> Result<Self, Error> {
         let mut balancer = Self::new(inner);

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use fleetward_core::{Balancer, Error, Instance, Options, PickContext, Prepared, ReadySet};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::registry::Options;
+use fleetward_core::{Balancer, Error, Instance};
 
 use crate::groups::{Grouped, Kept, Part};
 use crate::turns::Turns;
@@ -20,7 +22,9 @@ use crate::turns::Turns;
 ///
 /// ```
 /// use fleetward_balancers::{PeakEwma, Split};
-/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// let members: Vec<_> = ["v1", "v1", "v2"]
 ///     .iter()
 ///     .zip(1..)

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
-use fleetward_core::PickContext;
+use fleetward_core::balancing::PickContext;
 
 /// So many turns does a thread take at once that meets another one at the count.
 const LEASE: u64 = 64;

@@ -1,6 +1,7 @@
 //! Any of them, some more often.
 
-use fleetward_core::{Balancer, PickContext, Prepared, ReadySet};
+use fleetward_core::Balancer;
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
 
 use crate::alias::AliasTable;
 use crate::draws::Draws;
@@ -15,7 +16,9 @@ use crate::weighted_round_robin::search;
 ///
 /// ```
 /// use fleetward_balancers::WeightedRandom;
-/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// let members = [("10.0.0.1:80", 3), ("10.0.0.2:80", 1)].map(|(address, weight)| {
 ///     Member::detached(Instance::new(address).unwrap().with_weight(weight))
 /// });

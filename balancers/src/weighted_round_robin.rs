@@ -1,6 +1,8 @@
 //! Each in turn, some more often.
 
-use fleetward_core::{Balancer, Member, PickContext, Prepared, ReadySet};
+use fleetward_core::Balancer;
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::endpoints::Member;
 
 use crate::halving::Halving;
 use crate::schedule::smooth;
@@ -28,7 +30,9 @@ use crate::turns::Turns;
 ///
 /// ```
 /// use fleetward_balancers::WeightedRoundRobin;
-/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// let members = [("10.0.0.1:80", 3), ("10.0.0.2:80", 1)].map(|(address, weight)| {
 ///     Member::detached(Instance::new(address).unwrap().with_weight(weight))
 /// });

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fleetward_core::{Balancer, Error, Options, PickContext, Prepared, ReadySet, Subscription};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::registry::Options;
+use fleetward_core::{Balancer, Error, Subscription};
 
 use crate::draws::Draws;
 use crate::groups::{Grouped, Kept, Part};
@@ -31,7 +33,9 @@ use crate::groups::{Grouped, Kept, Part};
 ///
 /// ```
 /// use fleetward_balancers::{PeakEwma, ZoneAware};
-/// use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+/// use fleetward_core::{Balancer, Instance};
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+/// use fleetward_core::endpoints::Member;
 /// let instance = |i, zone| Instance::new(format!("10.0.0.{i}:80")).unwrap().with_zone(zone);
 /// let members: Vec<_> =
 ///     (1..=9).map(|i| Member::detached(instance(i, ["a", "b", "c"][i % 3]))).collect();

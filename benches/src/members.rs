@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{
-    Balancer, Error, InFlight, Instance, Member, Metadata, Outcome, PickContext, Prepared, ReadySet,
-};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::endpoints::{InFlight, Member, Outcome};
+use fleetward_core::{Balancer, Error, Instance, Metadata};
 use tokio::time::Instant;
 
 /// How weights differ.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
-use fleetward_core::{
-    Endpointer, EndpointerBuilder, Error, ErrorKind, Factory, FixedInstancer, Instance, Readiness,
-};
+use fleetward_core::discovery::FixedInstancer;
+use fleetward_core::endpoints::{EndpointerBuilder, Readiness};
+use fleetward_core::{Endpointer, Error, ErrorKind, Factory, Instance};
 use tokio::runtime::Runtime;
 use tower_service::Service;
 

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fleetward_core::{
-    Balanced, Balancer, Change, Endpointer, EndpointerBuilder, Entry, Error, Instance, KeyChange,
-    Listing, Reflector, ReflectorConfig, ServiceName, Source,
+use fleetward_core::discovery::{
+    Change, Entry, KeyChange, Listing, Reflector, ReflectorConfig, Source,
 };
+use fleetward_core::endpoints::EndpointerBuilder;
+use fleetward_core::{Balanced, Balancer, Endpointer, Error, Instance, ServiceName};
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 

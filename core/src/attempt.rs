@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use crate::InstanceId;
-use crate::endpoint::EndpointState;
+use crate::endpoints::endpoint::EndpointState;
 
 thread_local! {
     static PLACE: Place = const { Place { attempt: RefCell::new(None), hidden: Cell::new(false) } };

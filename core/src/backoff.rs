@@ -15,7 +15,7 @@ use crate::Error;
 ///
 /// ```
 /// use std::time::Duration;
-/// use fleetward_core::{Backoff, Jitter};
+/// use fleetward_core::backoff::{Backoff, Jitter};
 /// let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2))?;
 /// // As gRPC waits between the attempts of a call.
 /// let grpc = backoff.with_multiplier(2.0)?.with_jitter(Jitter::Fraction(0.2))?;

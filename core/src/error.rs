@@ -37,13 +37,13 @@ pub enum ErrorKind {
     Timeout,
     /// The watch cannot go on from where it was: list again.
     CursorLost,
-    /// The registry said something that the [`EmptySetPolicy`](crate::EmptySetPolicy) does not
+    /// The registry said something that the [`EmptySetPolicy`](crate::discovery::EmptySetPolicy) does not
     /// believe yet. Unlike every other reason of staleness, it means that the registry answers.
     Implausible,
     /// There is no endpoint to send a call to.
     NoEndpoints,
     /// As many calls as allowed are under way at an instance already: see
-    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit).
+    /// [`ConcurrencyLimit`](crate::limit::ConcurrencyLimit).
     Overloaded,
     /// The other side of a handle is gone.
     Closed,

@@ -24,7 +24,8 @@ use crate::Error;
 ///
 /// ```
 /// use std::time::Duration;
-/// use fleetward_core::{Error, ErrorKind, Failed, Rotation};
+/// use fleetward_core::{Error, ErrorKind};
+/// use fleetward_core::rotation::{Failed, Rotation};
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// let servers = Rotation::new("endpoint", ["10.0.0.1:80".into(), "10.0.0.2:80".into()], 0);
 /// let answer = servers.call(Duration::from_secs(5), |server| async move {

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::endpoint::{Checked, News};
+use crate::discovery::reflector::Clash;
+use crate::endpoints::Connectivity;
+use crate::endpoints::endpoint::{Checked, News};
 use crate::quota::Quota;
-use crate::reflector::Clash;
-use crate::supervised::shielded;
-use crate::{Connectivity, Error, Freshness, InstanceId, ServiceName};
+use crate::task::supervised::shielded;
+use crate::{Error, Freshness, InstanceId, ServiceName};
 
 /// Beyond so many at once a summary stands for the single events.
 const MAX_EVENTS: usize = 32;

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
-use fleetward::{
-    Change, Entry, Error, ErrorKind, Instance, KeptAlive, Leased, Listing, Metadata, Registry,
-    ServiceName, Source,
-};
+use fleetward::discovery::{Change, Entry, Listing, Source};
+use fleetward::registration::{KeptAlive, Leased, Registry};
+use fleetward::{Error, ErrorKind, Instance, Metadata, ServiceName};
 use futures::{Stream, stream};
 
 /// A directory that all processes see, looked through at an interval.

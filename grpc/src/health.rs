@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleetward_core::{
-    Backoff, BackoffState, Error, ErrorKind, HealthCheck, HealthReporter, Instance,
-};
+use fleetward_core::backoff::{Backoff, BackoffState};
+use fleetward_core::health::{HealthCheck, HealthReporter};
+use fleetward_core::{Error, ErrorKind, Instance};
 use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
 use tokio::time::{Instant, sleep, timeout};
@@ -50,7 +50,8 @@ use crate::{Connection, ResponseBody};
 /// go on while there are no calls.
 ///
 /// ```
-/// use fleetward_core::{FixedInstancer, Instance};
+/// use fleetward_core::Instance;
+/// use fleetward_core::discovery::FixedInstancer;
 /// use fleetward_grpc::{Channel, GrpcHealth};
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let list = FixedInstancer::new("greeter", [Instance::new("127.0.0.1:50051")?]);

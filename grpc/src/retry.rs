@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Backoff, Jitter};
+use fleetward_core::backoff::{Backoff, Jitter};
 use tonic::Code;
 
 use crate::codes::Codes;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use fleetward_core::{Address, Error, ErrorKind, Host};
+use fleetward_core::model::Host;
+use fleetward_core::{Address, Error, ErrorKind};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;

@@ -5,7 +5,8 @@ use std::pin::pin;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fleetward_core::{Error, ErrorKind, Instance, Probe};
+use fleetward_core::health::Probe;
+use fleetward_core::{Error, ErrorKind, Instance};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Empty;
@@ -19,7 +20,7 @@ use crate::target::{Target, unavailable};
 /// Plain HTTP/1.1, on a connection of its own for each probe; see the crate's page for the limits.
 ///
 /// ```
-/// use fleetward_core::Probing;
+/// use fleetward_core::health::Probing;
 /// use fleetward_health::HttpProbe;
 /// let probe = HttpProbe::new("/healthz?deep=1")?
 ///     .with_port(9090)?

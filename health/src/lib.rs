@@ -8,7 +8,7 @@ pub use self::http::HttpProbe;
 pub use self::tcp::TcpProbe;
 
 const _: () = {
-    const fn probe<T: fleetward_core::Probe<()> + Clone>() {}
+    const fn probe<T: fleetward_core::health::Probe<()> + Clone>() {}
     probe::<HttpProbe>();
     probe::<TcpProbe>();
 };

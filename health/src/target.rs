@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
-use fleetward_core::{Address, Error, ErrorKind, Host, Instance};
+use fleetward_core::model::Host;
+use fleetward_core::{Address, Error, ErrorKind, Instance};
 use tokio::net::TcpStream;
 
 /// The instance's host, and its own port or another one.

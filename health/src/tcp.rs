@@ -1,7 +1,8 @@
 //! Does it accept connections?
 
 use async_trait::async_trait;
-use fleetward_core::{Error, Instance, Probe};
+use fleetward_core::health::Probe;
+use fleetward_core::{Error, Instance};
 
 use crate::target::Target;
 
@@ -11,7 +12,7 @@ use crate::target::Target;
 /// process that hangs, until its backlog is full.
 ///
 /// ```
-/// use fleetward_core::Probing;
+/// use fleetward_core::health::Probing;
 /// use fleetward_health::TcpProbe;
 /// let check = Probing::new(TcpProbe::new());
 /// ```

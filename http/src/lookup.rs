@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use fleetward_core::Operation;
+use fleetward_core::endpoints::Operation;
 use http::Request;
 
 /// Finds a header, for balancers that go by a key of the request, such as `ring_hash`; and by HTTP/2's
@@ -33,7 +33,7 @@ pub fn header<'a, B: 'static>(request: &'a dyn Any, name: &str) -> Option<&'a [u
 /// What a request asks for: its method and the first part of its path, `GET /users` of `GET /users/7?all`.
 ///
 /// A [`Client`](crate::Client) has it already; this is for a [`Balanced`](fleetward_core::Balanced) of one's own
-/// ([`BalancedBuilder::operation`](fleetward_core::BalancedBuilder::operation)), whose requests have bodies of
+/// ([`BalancedBuilder::operation`](fleetward_core::balancing::BalancedBuilder::operation)), whose requests have bodies of
 /// type `B`.
 pub fn operation<B: 'static>(request: &dyn Any) -> Operation {
     let Some(request) = request.downcast_ref::<Request<B>>() else { return Operation::default() };

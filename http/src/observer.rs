@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use fleetward_core::{BoxError, InFlight, Observer, Outcome, Verdict};
+use fleetward_core::BoxError;
+use fleetward_core::endpoints::{InFlight, Observer, Outcome};
+use fleetward_core::retry::Verdict;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
 

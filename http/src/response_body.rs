@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use fleetward_core::{BoxError, Error, ErrorKind, InFlight, InstanceId, Outcome};
+use fleetward_core::endpoints::{InFlight, Outcome};
+use fleetward_core::{BoxError, Error, ErrorKind, InstanceId};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;

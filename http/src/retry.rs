@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::Backoff;
+use fleetward_core::backoff::Backoff;
 use http::{Method, StatusCode};
 
 /// When a call that failed is sent again, on another instance.

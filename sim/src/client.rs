@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{
-    Balancer, BoxError, FeedbackConfig, InFlight, Instance, Member, Operation, OutlierDetector,
-    PickContext, Prepared, ReadySet, begin_call,
-};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet, begin_call};
+use fleetward_core::endpoints::{FeedbackConfig, InFlight, Member, Operation};
+use fleetward_core::outlier::OutlierDetector;
+use fleetward_core::{Balancer, BoxError, Instance};
 use tokio::time::Instant;
 
 use crate::{Contender, Made, Prequal, ServerPlan};

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_balancers::by_name;
-use fleetward_core::{Balancer, Error, FeedbackConfig, OutlierDetection};
+use fleetward_core::endpoints::FeedbackConfig;
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::{Balancer, Error};
 
 use crate::Prequal;
 

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fleetward_core::{Balancer, InstanceId, PickContext, ReadySet};
+use fleetward_core::balancing::{PickContext, ReadySet};
+use fleetward_core::{Balancer, InstanceId};
 use tokio::time::Instant;
 
 /// How many answers are kept.
@@ -153,7 +154,8 @@ fn uses(servers: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fleetward_core::{Instance, Member};
+    use fleetward_core::Instance;
+    use fleetward_core::endpoints::Member;
 
     fn members(n: usize) -> Vec<Member> {
         let id = |at| Instance::new("10.0.0.1:80").unwrap().with_id(&format!("{at:05}")).unwrap();

@@ -1,7 +1,8 @@
 //! The simulation itself.
 
 use fastrand::Rng;
-use fleetward_core::{BoxError, InFlight, Outcome};
+use fleetward_core::BoxError;
+use fleetward_core::endpoints::{InFlight, Outcome};
 
 use crate::client::Client;
 use crate::clock::Clock;

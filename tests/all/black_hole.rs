@@ -1,8 +1,10 @@
 //! The registry's own port among the instances: etcd speaks gRPC, knows nothing of the service, and says so at
 //! once.
 
+use fleetward::Instance;
+use fleetward::discovery::FixedInstancer;
 use fleetward::grpc::Channel;
-use fleetward::{FixedInstancer, Instance, OutlierDetection};
+use fleetward::outlier::OutlierDetection;
 use fleetward_testkit::servers::Etcd;
 use pb::greet_client::GreetClient;
 use pb::greet_server::{Greet, GreetServer};

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fleetward::Instance;
+use fleetward::discovery::FixedInstancer;
 use fleetward::grpc::Channel;
 use fleetward::health::HttpProbe;
-use fleetward::{FixedInstancer, Instance, Probing};
+use fleetward::health::Probing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;

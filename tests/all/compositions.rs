@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward::balancers::RoundRobin;
+use fleetward::balancing::WaitForReady;
+use fleetward::discovery::FixedInstancer;
 use fleetward::grpc::{Channel, Connection, ConnectionConfig, Connector, GrpcHealth};
+use fleetward::health::{HealthChecked, Probing};
 use fleetward::health::{HttpProbe, TcpProbe};
 use fleetward::http::{Client, Origin, Pool, RequestBody};
-use fleetward::{
-    Balanced, ConcurrencyLimit, Endpointer, Error, ErrorKind, FixedInstancer, HealthChecked,
-    Instance, Probing, Retry, WaitForReady,
-};
+use fleetward::limit::ConcurrencyLimit;
+use fleetward::{Balanced, Endpointer, Error, ErrorKind, Instance, Retry};
 use http::{Request, Response};
 use tonic::body::Body;
 use tower::timeout::TimeoutLayer;
@@ -88,7 +89,7 @@ async fn around_and_below_a_grpc_channel() {
     let connector = || Connector::new(ConnectionConfig::default());
     grpc!(builder().build_on(connector()));
     grpc!(builder().build_on(|instance: Arc<Instance>| async move {
-        let readiness = fleetward::Readiness::detached(&instance);
+        let readiness = fleetward::endpoints::Readiness::detached(&instance);
         let connector = Connector::new(ConnectionConfig::default());
         let made: Connection = fleetward::Factory::make(&connector, &instance, readiness).await?;
         Ok::<_, Error>(ServiceBuilder::new().timeout(Duration::from_secs(1)).service(made))

@@ -1,10 +1,11 @@
 //! Outside of a tokio runtime there are errors and no panics.
 
+use fleetward::discovery::FixedInstancer;
+use fleetward::endpoints::Readiness;
 use fleetward::grpc::{Channel, ConnectionConfig, Connector};
+use fleetward::health::HealthChecked;
 use fleetward::http::Client;
-use fleetward::{
-    Endpointer, Error, ErrorKind, Factory, FixedInstancer, HealthChecked, Instance, Readiness,
-};
+use fleetward::{Endpointer, Error, ErrorKind, Factory, Instance};
 use futures::FutureExt;
 use tonic::body::Body;
 use tower::Service;

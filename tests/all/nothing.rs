@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use fleetward::Instance;
+use fleetward::balancing::WaitForReady;
 use fleetward::grpc::{Channel, Connect};
 use fleetward::http::{Client, Connect as _};
-use fleetward::{Instance, RetryError, WaitForReady};
+use fleetward::retry::RetryError;
 use fleetward_testkit::servers::{Consul, Etcd};
 use tokio::time::{Instant, sleep};
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward::{ErrorKind, Instance, Status};
+use fleetward::registration::Status;
+use fleetward::{ErrorKind, Instance};
 
 fn me() -> Instance {
     Instance::new("10.0.0.1:80").unwrap()

@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use fleetward::Instance;
 use fleetward::grpc::{Channel, Connect};
-use fleetward::{Instance, RegistryUrl};
+use fleetward::registry::RegistryUrl;
 
 /// Each has a character that should have been escaped, or the part before one that looks like a
 /// port. `4711` and `canary` are what must not be seen, in any encoding.

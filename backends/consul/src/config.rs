@@ -13,7 +13,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleetward_core::{Error, Secret, redact};
+use fleetward_core::Error;
+use fleetward_core::registry::{Secret, redact};
 
 pub(crate) use agent::AgentUrl;
 pub use check::ConsulCheck;

@@ -38,7 +38,7 @@ impl ConsulRegistry {
     /// missing or unusable.
     /// [`Unsupported`](fleetward_core::ErrorKind::Unsupported): there is no tokio runtime.
     pub async fn connect(config: ConsulConfig) -> Result<Self, Error> {
-        fleetward_core::current_runtime("connect")?;
+        fleetward_core::task::current_runtime("connect")?;
         let config = config.with_environment();
         config.check()?;
         if let Some(agent) = config.exposed_agent() {

@@ -5,7 +5,8 @@ mod write;
 
 use std::time::Duration;
 
-use fleetward_core::{Error, ErrorKind, Instance, KeptAlive, Leased, Registry, ServiceName};
+use fleetward_core::registration::{KeptAlive, Leased, Registry};
+use fleetward_core::{Error, ErrorKind, Instance, ServiceName};
 use tokio::time::{Instant, timeout};
 
 use crate::ConsulRegistry;

@@ -1,6 +1,7 @@
 //! Discovery: a list, and queries that Consul holds back until something changes.
 
-use fleetward_core::{Change, Error, ErrorKind, Listing, ServiceName, Source};
+use fleetward_core::discovery::{Change, Listing, Source};
+use fleetward_core::{Error, ErrorKind, ServiceName};
 use form_urlencoded::Serializer;
 use futures::{Stream, stream};
 

@@ -11,7 +11,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use check::parse_endpoint;
-use fleetward_core::{Error, Secret, redact};
+use fleetward_core::Error;
+use fleetward_core::registry::{Secret, redact};
 
 pub(crate) use tls::{Pem, TlsConfig};
 pub(crate) use user::{Password, User};

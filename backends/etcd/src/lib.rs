@@ -37,7 +37,7 @@ impl EtcdRegistry {
     /// file is missing or unusable.
     /// [`Unsupported`](fleetward_core::ErrorKind::Unsupported): there is no tokio runtime.
     pub async fn connect(config: EtcdConfig) -> Result<Self, Error> {
-        fleetward_core::current_runtime("connect")?;
+        fleetward_core::task::current_runtime("connect")?;
         config.check()?;
         if let Some(endpoint) = config.exposed_endpoint() {
             tracing::warn!(endpoint, "dangerous: etcd's password is sent without TLS");

@@ -6,7 +6,8 @@ mod own_keys;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use fleetward_core::{Error, ErrorKind, Instance, KeptAlive, Leased, Registry, ServiceName};
+use fleetward_core::registration::{KeptAlive, Leased, Registry};
+use fleetward_core::{Error, ErrorKind, Instance, ServiceName};
 use tokio::time::timeout;
 
 use crate::EtcdRegistry;

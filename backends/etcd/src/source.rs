@@ -2,7 +2,9 @@
 
 mod changes;
 
-use fleetward_core::{Change, Error, ErrorKind, KeyChange, Listing, ServiceName, Source, redact};
+use fleetward_core::discovery::{Change, KeyChange, Listing, Source};
+use fleetward_core::registry::redact;
+use fleetward_core::{Error, ErrorKind, ServiceName};
 use futures::{Stream, stream};
 
 use crate::EtcdRegistry;

@@ -14,8 +14,8 @@ pub use crate::registry::MemoryLease;
 pub use crate::source::MemoryCursor;
 use crate::table::Table;
 
-/// A registry in this process: a [`Source`](fleetward_core::Source) to discover through, and a
-/// [`Registry`](fleetward_core::Registry) to be registered in. Clones share one table.
+/// A registry in this process: a [`Source`](fleetward_core::discovery::Source) to discover through, and a
+/// [`Registry`](fleetward_core::registration::Registry) to be registered in. Clones share one table.
 ///
 /// ```
 /// use fleetward_core::RegistryHandle;

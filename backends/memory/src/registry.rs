@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{Error, ErrorKind, Instance, KeptAlive, Leased, Registry, ServiceName};
+use fleetward_core::registration::{KeptAlive, Leased, Registry};
+use fleetward_core::{Error, ErrorKind, Instance, ServiceName};
 use tokio::time::Instant;
 
 use crate::MemoryRegistry;

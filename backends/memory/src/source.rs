@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{Change, Error, ErrorKind, Listing, ServiceName, Source};
+use fleetward_core::discovery::{Change, Listing, Source};
+use fleetward_core::{Error, ErrorKind, ServiceName};
 use futures::{Stream, stream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};

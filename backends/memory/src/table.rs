@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{Entry, Instance, KeyChange, ServiceName};
+use fleetward_core::discovery::{Entry, KeyChange};
+use fleetward_core::{Instance, ServiceName};
 use tokio::time::Instant;
 
 /// Everything a registry holds. It knows no time but what it is given: whoever reads or writes a

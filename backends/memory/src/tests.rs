@@ -1,7 +1,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use fleetward_core::{Change, Instance, KeptAlive, KeyChange, Registry, ServiceName, Source};
+use fleetward_core::discovery::{Change, KeyChange, Source};
+use fleetward_core::registration::{KeptAlive, Registry};
+use fleetward_core::{Instance, ServiceName};
 use futures::{FutureExt, StreamExt};
 
 use crate::MemoryRegistry;

@@ -19,7 +19,8 @@ mod rendezvous;
 
 use std::sync::{Arc, OnceLock};
 
-use fleetward_core::{Instance, View};
+use fleetward_core::Instance;
+use fleetward_core::discovery::View;
 use twox_hash::XxHash64;
 
 /// Shows a client a part of the instances, of a fixed size, chosen so that the clients together load
@@ -31,7 +32,8 @@ use twox_hash::XxHash64;
 ///
 /// ```
 /// use fleetward_balancers::Subset;
-/// use fleetward_core::{FixedInstancer, Instance, Instancer, InstancerExt};
+/// use fleetward_core::{Instance, Instancer};
+/// use fleetward_core::discovery::{FixedInstancer, InstancerExt};
 /// let all = (0..100).map(|i| Instance::new(format!("10.0.0.{i}:80").as_str()));
 /// let list = FixedInstancer::new("greeter", all.collect::<Result<Vec<_>, _>>()?);
 /// let mine = list.view(Subset::of(20).with_client_index(7));

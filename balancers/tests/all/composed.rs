@@ -5,10 +5,10 @@ use std::time::Duration;
 use fleetward_balancers::{
     LeastRequest, P2c, PeakEwma, Priority, Random, RoundRobin, SlowStart, Split, ZoneAware, by_name,
 };
-use fleetward_core::{
-    Balancer, Instance, InstanceId, Instancer, Member, Metadata, PickContext, Prepared, Publisher,
-    ReadySet, pick_allowed,
-};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet, pick_allowed};
+use fleetward_core::discovery::Publisher;
+use fleetward_core::endpoints::Member;
+use fleetward_core::{Balancer, Instance, InstanceId, Instancer, Metadata};
 
 const PICKS: usize = 100_000;
 

@@ -3,9 +3,9 @@
 use std::any::Any;
 
 use fleetward_balancers::{HashKey, Maglev, RingHash, by_name};
-use fleetward_core::{
-    Balancer, InFlight, Instance, InstanceId, Member, Outcome, PickContext, Prepared, ReadySet,
-};
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::endpoints::{InFlight, Member, Outcome};
+use fleetward_core::{Balancer, Instance, InstanceId};
 
 /// A request and its key.
 struct Get(Option<u64>);

@@ -5,7 +5,9 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use fleetward_balancers::{LeastRequest, P2c, PeakEwma, by_name};
-use fleetward_core::{Balancer, InFlight, Instance, Member, Outcome, PickContext, ReadySet};
+use fleetward_core::balancing::{PickContext, ReadySet};
+use fleetward_core::endpoints::{InFlight, Member, Outcome};
+use fleetward_core::{Balancer, Instance};
 use tokio::time::Instant;
 
 fn members(weights: &[u32]) -> Vec<Member> {

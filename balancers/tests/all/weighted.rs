@@ -3,7 +3,9 @@
 use std::thread;
 
 use fleetward_balancers::{Random, WeightedRandom, WeightedRoundRobin};
-use fleetward_core::{Balancer, Instance, Member, PickContext, ReadySet};
+use fleetward_core::balancing::{PickContext, ReadySet};
+use fleetward_core::endpoints::Member;
+use fleetward_core::{Balancer, Instance};
 
 fn members(weights: &[u32]) -> Vec<Member> {
     let instance = |(number, &weight): (usize, &u32)| {

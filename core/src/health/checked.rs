@@ -6,9 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::HealthCheck;
-use crate::reflector::current_runtime;
-use crate::supervised::{Supervised, supervise};
-use crate::{Error, ErrorKind, Factory, HealthReporter, Instance, Readiness};
+use crate::endpoints::Readiness;
+use crate::health::HealthReporter;
+use crate::task::current_runtime;
+use crate::task::supervised::{Supervised, supervise};
+use crate::{Error, ErrorKind, Factory, Instance};
 
 /// A [`Factory`] whose endpoints are checked.
 ///
@@ -17,7 +19,9 @@ use crate::{Error, ErrorKind, Factory, HealthReporter, Instance, Readiness};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use fleetward_core::{Endpointer, Error, FixedInstancer, HealthChecked, Instance, Probe, Probing};
+/// use fleetward_core::{Endpointer, Error, Instance};
+/// use fleetward_core::discovery::FixedInstancer;
+/// use fleetward_core::health::{HealthChecked, Probe, Probing};
 ///
 /// /// What a real one would ask the instance.
 /// struct Always;

@@ -3,7 +3,7 @@
 //! Off unless a factory is wrapped in [`HealthChecked`]. A check is a task for each endpoint that
 //! says what it finds out to a [`HealthReporter`]; the endpointer then publishes a set without
 //! what is unhealthy, or with it, where too few are left
-//! ([`panic_threshold`](crate::EndpointerBuilder::panic_threshold)).
+//! ([`panic_threshold`](crate::endpoints::EndpointerBuilder::panic_threshold)).
 //!
 //! A check costs traffic and one task an endpoint, in every client. Where the registry checks
 //! already, or where calls are many, it finds out little that the registry or the calls do not.
@@ -28,7 +28,8 @@ use crate::Instance;
 /// is a [`Probe`] in [`Probing`].
 ///
 /// ```
-/// use fleetward_core::{Error, ErrorKind, HealthCheck, HealthReporter, Instance};
+/// use fleetward_core::{Error, ErrorKind, Instance};
+/// use fleetward_core::health::{HealthCheck, HealthReporter};
 ///
 /// /// Well while the disk of a service in the same process has room.
 /// struct Room(tokio::sync::watch::Receiver<u64>);

@@ -50,13 +50,14 @@ pub trait Probe<S>: Send + Sync + 'static {
 ///
 /// ```
 /// use std::time::Duration;
-/// # use fleetward_core::{Error, Instance, Probe};
+/// # use fleetward_core::{Error, Instance};
+/// # use fleetward_core::health::Probe;
 /// # struct MyProbe;
 /// # #[async_trait::async_trait]
 /// # impl<S: Send + Sync> Probe<S> for MyProbe {
 /// #     async fn probe(&self, _: &Instance, _: &S) -> Result<(), Error> { Ok(()) }
 /// # }
-/// use fleetward_core::Probing;
+/// use fleetward_core::health::Probing;
 /// let check = Probing::new(MyProbe)
 ///     .with_interval(Duration::from_secs(5))
 ///     .with_timeout(Duration::from_millis(300))

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::endpoint::{Checked, EndpointState};
-use crate::{Connectivity, Error};
+use crate::Error;
+use crate::endpoints::Connectivity;
+use crate::endpoints::endpoint::{Checked, EndpointState};
 
-/// Where a [`HealthCheck`](crate::HealthCheck) says how its endpoint is.
+/// Where a [`HealthCheck`](crate::health::HealthCheck) says how its endpoint is.
 ///
 /// Saying the same again costs nothing and publishes nothing, so a check need not remember what it
 /// said. After the instance was removed nobody listens any more.

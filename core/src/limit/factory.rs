@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{ConcurrencyLimit, Limited};
-use crate::{Error, Factory, Instance, Readiness};
+use crate::endpoints::Readiness;
+use crate::{Error, Factory, Instance};
 
 /// A factory whose services are limited, each by itself: what
 /// [`ConcurrencyLimit::per_instance`] makes.

@@ -9,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
 use super::ConcurrencyLimit;
-use crate::{Error, ErrorKind, InstanceId, Readiness};
+use crate::endpoints::Readiness;
+use crate::{Error, ErrorKind, InstanceId};
 
 /// The limit of one service.
 #[derive(Debug)]

@@ -24,7 +24,8 @@ use tower_service::Service;
 pub use self::factory::LimitedFactory;
 pub use self::future::LimitedFuture;
 use self::gate::Gate;
-use crate::{BoxError, InstanceId, Readiness};
+use crate::endpoints::Readiness;
+use crate::{BoxError, InstanceId};
 
 /// At most so many calls at once, and so many waiting: for each instance by
 /// [`per_instance`](Self::per_instance), for any one service as a tower layer.
@@ -45,7 +46,10 @@ use crate::{BoxError, InstanceId, Readiness};
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use fleetward_core::{Balanced, Balancer, ConcurrencyLimit, Endpointer, FixedInstancer, Instance, PickContext, ReadySet};
+/// # use fleetward_core::{Balanced, Balancer, Endpointer, Instance};
+/// # use fleetward_core::balancing::{PickContext, ReadySet};
+/// # use fleetward_core::discovery::FixedInstancer;
+/// # use fleetward_core::limit::ConcurrencyLimit;
 /// # #[derive(Debug)] struct First;
 /// # impl Balancer for First { fn pick(&self, _: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> { Some(0) } }
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {

@@ -21,7 +21,8 @@ use std::time::Duration;
 ///
 /// ```
 /// use std::time::Duration;
-/// use fleetward_core::{Endpointer, OutlierDetection};
+/// use fleetward_core::Endpointer;
+/// use fleetward_core::outlier::OutlierDetection;
 /// let detection = OutlierDetection::default()
 ///     .with_consecutive_failures(Some(3))
 ///     .with_ejection_time(Duration::from_secs(10), Duration::from_secs(60));
@@ -171,7 +172,7 @@ impl OutlierDetection {
     /// Sets the rule on the success rate beside the others'.
     ///
     /// ```
-    /// use fleetward_core::{OutlierDetection, SuccessRate};
+    /// use fleetward_core::outlier::{OutlierDetection, SuccessRate};
     /// let mut rule = SuccessRate::default();
     /// rule.deviations = 2.5;
     /// let detection = OutlierDetection::default().with_success_rate(Some(rule));

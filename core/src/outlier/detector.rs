@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::OutlierDetection;
 use super::host::Host;
 use super::statistics::success_rate_threshold;
-use crate::endpoint::{Admission, Window};
-use crate::{InstanceId, Member, telemetry};
+use crate::endpoints::Member;
+use crate::endpoints::endpoint::{Admission, Window};
+use crate::{InstanceId, telemetry};
 
 /// Finds outliers among a service's instances, ejects them, and takes them back.
 ///
@@ -20,7 +21,9 @@ use crate::{InstanceId, Member, telemetry};
 /// that by itself; this is for those who hold endpoints otherwise, and for simulations.
 ///
 /// ```
-/// use fleetward_core::{Instance, Member, Outcome, OutlierDetection, OutlierDetector};
+/// use fleetward_core::Instance;
+/// use fleetward_core::endpoints::{Member, Outcome};
+/// use fleetward_core::outlier::{OutlierDetection, OutlierDetector};
 /// use tokio::time::Instant;
 /// let now = Instant::now();
 /// let mut detector = OutlierDetector::new(OutlierDetection::default(), 1, now);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::MovingSuccessRate;
-use crate::endpoint::{Admission, EndpointState, Window};
+use crate::endpoints::endpoint::{Admission, EndpointState, Window};
 
 pub(super) struct Host {
     pub(super) state: Arc<EndpointState>,

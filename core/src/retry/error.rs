@@ -75,7 +75,7 @@ impl RetryError {
     }
 
     /// What the call was doing when its deadline passed, in words for a message. `no_endpoints` says why
-    /// there is no endpoint ([`EndpointSet::no_endpoints`](crate::EndpointSet::no_endpoints)).
+    /// there is no endpoint ([`EndpointSet::no_endpoints`](crate::endpoints::EndpointSet::no_endpoints)).
     pub fn cut_off(&self, no_endpoints: impl FnOnce() -> Error) -> String {
         match self.attempts.last().map(|last| &last.instance) {
             Some(Some(instance)) => format!("instance {instance} had not answered"),

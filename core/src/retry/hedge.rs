@@ -11,7 +11,7 @@ use super::quantile::Latencies;
 ///
 /// ```
 /// use std::time::Duration;
-/// use fleetward_core::HedgeDelay;
+/// use fleetward_core::retry::HedgeDelay;
 /// let fixed = HedgeDelay::fixed(Duration::from_millis(50));
 /// // After the time within which 95 % are answered: about one call in twenty is sent twice.
 /// let tail = HedgeDelay::quantile(0.95);

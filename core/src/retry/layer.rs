@@ -7,7 +7,8 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use super::{HedgeDelay, Retry, RetryClassifier, Retrying, Verdict};
-use crate::{BoxError, RatioBudget, RetryBudget};
+use crate::BoxError;
+use crate::retry::{RatioBudget, RetryBudget};
 
 /// A tower layer that sends a call to a second endpoint when the first has not answered in time, and
 /// takes the answer that comes first.
@@ -20,7 +21,7 @@ use crate::{BoxError, RatioBudget, RetryBudget};
 ///
 /// ```
 /// use std::time::Duration;
-/// use fleetward_core::{Hedge, HedgeDelay};
+/// use fleetward_core::retry::{Hedge, HedgeDelay};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// let service = service_fn(|path: &'static str| async move { Ok::<_, std::io::Error>(path) });

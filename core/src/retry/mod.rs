@@ -4,6 +4,7 @@
 //! by another one, after a jittered backoff, on an instance that this call has not tried; all of it
 //! ends by one deadline. What is worth another attempt is the [`RetryClassifier`]'s word.
 
+mod budget;
 mod call;
 mod engine;
 mod error;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::budget::{RatioBudget, RetryBudget, Throttle};
 use self::engine::Engine;
 pub use self::error::{Attempt, RetryError};
 pub use self::future::RetryFuture;
@@ -33,7 +35,9 @@ pub use self::layer::{Hedge, Idempotent};
 pub use self::policy::{CallbackPolicy, KeepTrying, RetryClassifier, Verdict};
 use tokio::time::Instant;
 
-use crate::{Backoff, BoxError, RetryBudget};
+use crate::BoxError;
+pub use crate::attempt::expiring;
+use crate::backoff::Backoff;
 
 /// A plain function pointer, so that [`Retry::new`] has a type that can be named.
 type Always = fn(u32, &BoxError) -> KeepTrying;
@@ -125,7 +129,7 @@ impl<P> Retry<P> {
 
     /// Sets the deadline of each attempt; one that passes it has failed and may be tried again. It begins
     /// when the attempt has an endpoint: how long it may wait for one is
-    /// [`WaitForReady`](crate::WaitForReady)'s to say. One whose request has not left by then has not been
+    /// [`WaitForReady`](crate::balancing::WaitForReady)'s to say. One whose request has not left by then has not been
     /// sent, whatever the request: its error [says so](crate::Error::is_unsent).
     #[must_use]
     pub fn per_attempt_timeout(mut self, timeout: Duration) -> Self {

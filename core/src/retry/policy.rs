@@ -24,11 +24,11 @@ pub enum Verdict {
     ///
     /// At once, for as long as there is an instance that the call has not tried. Once it has tried all
     /// that the balancer takes, it waits for a change of the set, and tries again after pauses that grow
-    /// from 2 ms to 1 s; not at all under [`FailFast`](crate::WaitForReady::FailFast), and all in all no longer than
-    /// [`AtMost`](crate::WaitForReady::AtMost) says. Then the call fails with the last attempt's error. The
+    /// from 2 ms to 1 s; not at all under [`FailFast`](crate::balancing::WaitForReady::FailFast), and all in all no longer than
+    /// [`AtMost`](crate::balancing::WaitForReady::AtMost) says. Then the call fails with the last attempt's error. The
     /// attempt counts as [`Retry`](Self::Retry) after 1,000 such attempts of one call; after 5 where no
     /// [`Balanced`](crate::Balanced) under the layer says where they went; and where every instance is
-    /// [full](crate::ConcurrencyLimit), for waiting is what its queue is for.
+    /// [full](crate::limit::ConcurrencyLimit), for waiting is what its queue is for.
     Transparent,
     /// It could be tried again, but the server asks for it not to be. Fails with this error, and
     /// counts against the budget.
@@ -40,7 +40,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Whether an error says that the request never left this process, as that of a full
-    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit) does, and that of an attempt whose time was up before it was
+    /// [`ConcurrencyLimit`](crate::limit::ConcurrencyLimit) does, and that of an attempt whose time was up before it was
     /// sent ([`Error::is_unsent`]).
     pub fn is_unsent(error: &BoxError) -> bool {
         error.downcast_ref::<Error>().is_some_and(Error::is_unsent)
@@ -86,7 +86,7 @@ pub enum KeepTrying {
     /// Stop: the attempt's error is the final one.
     No,
     /// Stop with another final error; the attempt's stays in
-    /// [`RetryError::attempts`](crate::RetryError::attempts).
+    /// [`RetryError::attempts`](crate::retry::RetryError::attempts).
     NoWith(BoxError),
 }
 

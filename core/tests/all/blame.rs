@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{
-    Balanced, BoxError, Endpointer, Error, FixedInstancer, Hedge, HedgeDelay, Instance, Picked,
-    Retry, RetryClassifier, Verdict, WaitForReady, expiring,
-};
+use fleetward_core::balancing::{Picked, WaitForReady};
+use fleetward_core::discovery::FixedInstancer;
+use fleetward_core::retry::{Hedge, HedgeDelay, RetryClassifier, Verdict, expiring};
+use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instance, Retry};
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
 use tokio::time::Instant;

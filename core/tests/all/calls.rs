@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_balancers::{Random, RoundRobin};
-use fleetward_core::{
-    Balanced, Balancer, BoxError, Endpointer, Error, ErrorKind, FixedInstancer, Instance, Member,
-    PickContext, Publisher, ReadySet, Retry, RetryClassifier, RetryError, Retrying, Verdict,
-    WaitForReady,
-};
+use fleetward_core::balancing::{PickContext, ReadySet, WaitForReady};
+use fleetward_core::discovery::{FixedInstancer, Publisher};
+use fleetward_core::endpoints::Member;
+use fleetward_core::retry::{RetryClassifier, RetryError, Retrying, Verdict};
+use fleetward_core::{Balanced, Balancer, BoxError, Endpointer, Error, ErrorKind, Instance, Retry};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -132,7 +132,8 @@ async fn a_backoff_beyond_the_deadline_returns_the_last_error_at_once() {
     let endpointer = Endpointer::new(list, probe.factory());
     until_ready(&endpointer, &[A]).await;
     let backoff =
-        fleetward_core::Backoff::new(Duration::from_secs(9), Duration::from_secs(9)).unwrap();
+        fleetward_core::backoff::Backoff::new(Duration::from_secs(9), Duration::from_secs(9))
+            .unwrap();
     // The shortest wait is a tenth of the step: 0.9 s.
     let retry = Retry::new(5, Duration::from_millis(800)).backoff(backoff);
     let started = Instant::now();
@@ -270,7 +271,8 @@ async fn what_never_left_is_tried_again_at_once_uncounted_and_not_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn the_backoff_begins_with_its_first_step() {
     let service = service_fn(|(): ()| async { Err::<(), _>("fails") });
-    let steps = fleetward_core::Backoff::new(Duration::from_millis(10), Duration::from_secs(60));
+    let steps =
+        fleetward_core::backoff::Backoff::new(Duration::from_millis(10), Duration::from_secs(60));
     let retry = Retry::new(2, Duration::from_secs(600)).seed(1);
     let retry = retry.backoff(steps.unwrap().with_multiplier(100.0).unwrap());
     let started = Instant::now();

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{
-    Balanced, Endpointer, Entry, Health, Instance, Instancer, KeyChange, OutlierDetection,
-    Publisher, Retry, Snapshot,
-};
+use fleetward_core::discovery::{Entry, KeyChange, Publisher};
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::{Balanced, Endpointer, Health, Instance, Instancer, Retry, Snapshot};
 use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceExt};
 
@@ -91,11 +90,11 @@ async fn one_id_at_two_addresses_is_two_endpoints_that_come_and_go_alone() {
         until(&endpointer, 2).await;
         sleep(Duration::from_secs(1)).await;
         source.put(entry("k1", named("web", A).with_weight(7), 3));
-        let heavier = |m: &fleetward_core::Member| m.instance().weight() == 7;
+        let heavier = |m: &fleetward_core::endpoints::Member| m.instance().weight() == 7;
         let heavy = endpointer.wait_for(|set| set.ready().iter().any(heavier));
         timeout(MINUTE, heavy).await.unwrap();
         sleep(Duration::from_secs(1)).await;
-        source.emit(Ok(fleetward_core::Change::Keys {
+        source.emit(Ok(fleetward_core::discovery::Change::Keys {
             changes: vec![KeyChange::Delete("k2".into())],
             cursor: 0,
         }));

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fleetward_core::{
-    Endpointer, Error, ErrorKind, Factory, FixedInstancer, Instance, Publisher, Readiness,
-};
+use fleetward_core::discovery::{FixedInstancer, Publisher};
+use fleetward_core::endpoints::Readiness;
+use fleetward_core::{Endpointer, Error, ErrorKind, Factory, Instance};
 
 use crate::support::{Probe, Probed, instance, instances, ready, settle, until_ready};
 

@@ -4,10 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fleetward_core::{
-    Error, ErrorKind, Instance, Keeper, KeptAlive, Leased, RegisterOptions, Registrar,
-    Registration, Registry, ServiceName,
-};
+use fleetward_core::registration::{Keeper, KeptAlive, Leased, Registrar, Registry};
+use fleetward_core::{Error, ErrorKind, Instance, RegisterOptions, Registration, ServiceName};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use fleetward_core::{
-    Change, Entry, Error, ErrorKind, Freshness, KeyChange, Listing, Reflector, ReflectorConfig,
-    ServiceName, Snapshot, Source,
+use fleetward_core::discovery::{
+    Change, Entry, KeyChange, Listing, Reflector, ReflectorConfig, Source,
 };
+use fleetward_core::{Error, ErrorKind, Freshness, ServiceName, Snapshot};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;

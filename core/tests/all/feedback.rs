@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{
-    Balanced, Balancer, BoxError, EndpointSet, Endpointer, EndpointerBuilder, FixedInstancer,
-    InFlight, Member, Observer, Outcome, OutlierDetection, PickContext, Prepared, Publisher,
-    ReadySet, Retry,
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::discovery::{FixedInstancer, Publisher};
+use fleetward_core::endpoints::{
+    EndpointSet, EndpointerBuilder, InFlight, Member, Observer, Outcome,
 };
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::{Balanced, Balancer, BoxError, Endpointer, Retry};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_balancers::{Random, RoundRobin};
-use fleetward_core::{
-    Balanced, Balancer, Endpointer, Error, ErrorKind, FixedInstancer, KeepTrying, Member,
-    PickContext, Publisher, ReadySet, Retry, WaitForReady,
-};
+use fleetward_core::balancing::{PickContext, ReadySet, WaitForReady};
+use fleetward_core::discovery::{FixedInstancer, Publisher};
+use fleetward_core::endpoints::Member;
+use fleetward_core::retry::KeepTrying;
+use fleetward_core::{Balanced, Balancer, Endpointer, Error, ErrorKind, Retry};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::{Probe, instance, instances, ready, settle, until_ready};

@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fleetward_balancers::{Random, RoundRobin};
-use fleetward_core::{
-    Balanced, Balancer, Endpointer, FixedInstancer, Instance, Metadata, PickContext, Publisher,
-    ReadySet, Retry, WaitForReady,
-};
+use fleetward_core::balancing::{PickContext, ReadySet, WaitForReady};
+use fleetward_core::discovery::{FixedInstancer, Publisher};
+use fleetward_core::{Balanced, Balancer, Endpointer, Instance, Metadata, Retry};
 use tower::{Layer, ServiceExt};
 
 use crate::support::{Probe, instance, instances, ready, settle, until_ready};
@@ -153,7 +152,7 @@ async fn go_kit_fault_no_backoff_between_attempts() {
 #[test]
 fn go_kit_fault_fresh_round_robins_all_start_at_the_first_instance() {
     let members: Vec<_> = (1..=10)
-        .map(|i| fleetward_core::Member::detached(instance(&format!("10.0.0.{i}:80"))))
+        .map(|i| fleetward_core::endpoints::Member::detached(instance(&format!("10.0.0.{i}:80"))))
         .collect();
     let first = |_| RoundRobin::new().pick(&ReadySet::new(&members), &PickContext::new());
     let starts: BTreeSet<_> = (0..200).map(first).collect();

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{Error, ErrorKind, FixedInstancer, Instancer, RegistryHandle, Source};
+use fleetward_core::discovery::{FixedInstancer, Source};
+use fleetward_core::{Error, ErrorKind, Instancer, RegistryHandle};
 use fleetward_memory::MemoryRegistry;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -87,8 +88,9 @@ async fn go_kit_fault_two_keys_with_one_instance_are_one() {
 #[tokio::test(start_paused = true)]
 async fn of_two_keys_with_one_instance_the_smaller_one_counts() {
     let source = FakeSource::of(&[]);
-    let weighted =
-        |key: &str, weight| fleetward_core::Entry::new(key, Ok(instance(A).with_weight(weight)));
+    let weighted = |key: &str, weight| {
+        fleetward_core::discovery::Entry::new(key, Ok(instance(A).with_weight(weight)))
+    };
     source.will_list(vec![weighted("b", 2), weighted("a", 1)]);
     let mut subscription = reflect(&source).subscribe();
     let first = subscription.wait_for(is_fresh).await.unwrap();
@@ -229,7 +231,7 @@ impl Source for Shared {
     fn list(
         &self,
         service: &fleetward_core::ServiceName,
-    ) -> impl Future<Output = Result<fleetward_core::Listing<u64>, Error>> + Send {
+    ) -> impl Future<Output = Result<fleetward_core::discovery::Listing<u64>, Error>> + Send {
         self.0.list(service)
     }
 
@@ -237,7 +239,8 @@ impl Source for Shared {
         &self,
         service: &fleetward_core::ServiceName,
         from: u64,
-    ) -> impl futures::Stream<Item = Result<fleetward_core::Change<u64>, Error>> + Send {
+    ) -> impl futures::Stream<Item = Result<fleetward_core::discovery::Change<u64>, Error>> + Send
+    {
         self.0.watch(service, from)
     }
 }

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleetward_core::{
-    Endpointer, EndpointerBuilder, Error, ErrorKind, Factory, HealthCheck, HealthChecked,
-    HealthReporter, Instance, Probe, Probing, Publisher, Readiness,
-};
+use fleetward_core::discovery::Publisher;
+use fleetward_core::endpoints::{EndpointerBuilder, Readiness};
+use fleetward_core::health::{HealthCheck, HealthChecked, HealthReporter, Probe, Probing};
+use fleetward_core::{Endpointer, Error, ErrorKind, Factory, Instance};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{instance, instances, ready, settle, until_ready};

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleetward_balancers::Random;
-use fleetward_core::{
-    Backoff, Balanced, Balancer, BoxError, Endpointer, FixedInstancer, HedgeDelay, Jitter,
-    OutlierDetection, PickContext, ReadySet, Retry, RetryBudget, RetryClassifier, RetryError,
-    Throttle, Verdict,
+use fleetward_core::backoff::{Backoff, Jitter};
+use fleetward_core::balancing::{PickContext, ReadySet};
+use fleetward_core::discovery::FixedInstancer;
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::retry::{
+    HedgeDelay, RetryBudget, RetryClassifier, RetryError, Throttle, Verdict,
 };
+use fleetward_core::{Balanced, Balancer, BoxError, Endpointer, Retry};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};

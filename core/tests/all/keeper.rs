@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Error, ErrorKind, Status};
+use fleetward_core::registration::Status;
+use fleetward_core::{Error, ErrorKind};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::fake_registry::{FakeRegistry, TTL, options, register, register_with};

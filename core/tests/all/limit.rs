@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{
-    Balanced, BoxError, ConcurrencyLimit, Endpointer, Error, ErrorKind, FixedInstancer, Limited,
-    OutlierDetection, Retry,
-};
+use fleetward_core::discovery::FixedInstancer;
+use fleetward_core::limit::{ConcurrencyLimit, Limited};
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::{Balanced, BoxError, Endpointer, Error, ErrorKind, Retry};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc};

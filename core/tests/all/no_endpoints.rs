@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fleetward_core::{
-    Endpointer, Error, ErrorKind, Factory, Filter, Instance, Instancer, InstancerExt, Listing,
-    Outcome, OutlierDetection, Publisher, Readiness, Reflector, ReflectorConfig, ServiceName,
-    Source,
+use fleetward_core::discovery::{
+    Filter, InstancerExt, Listing, Publisher, Reflector, ReflectorConfig, Source,
 };
+use fleetward_core::endpoints::{Outcome, Readiness};
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::{Endpointer, Error, ErrorKind, Factory, Instance, Instancer, ServiceName};
 use tokio::time::sleep;
 
 use crate::fake_source::{FakeSource, reflect, unreadable};
@@ -84,7 +85,8 @@ async fn what_a_source_says_of_itself_is_bounded_one_line_and_no_danger() {
             &self,
             _: &ServiceName,
             (): (),
-        ) -> impl futures::Stream<Item = Result<fleetward_core::Change<()>, Error>> + Send {
+        ) -> impl futures::Stream<Item = Result<fleetward_core::discovery::Change<()>, Error>> + Send
+        {
             futures::stream::pending()
         }
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{
-    FailureShare, InFlight, Member, Outcome, OutlierDetection, OutlierDetector, SuccessRate,
-};
+use fleetward_core::endpoints::{InFlight, Member, Outcome};
+use fleetward_core::outlier::{FailureShare, OutlierDetection, OutlierDetector, SuccessRate};
 use tokio::time::Instant;
 
 use crate::support::instance;

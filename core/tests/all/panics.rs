@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use fleetward_core::{
-    Backoff, EndpointSet, Endpointer, Error, ErrorKind, HealthCheck, HealthChecked, HealthReporter,
-    Instance, Instancer, InstancerExt, Publisher, RegisterOptions, Status,
-};
+use fleetward_core::backoff::Backoff;
+use fleetward_core::discovery::{InstancerExt, Publisher};
+use fleetward_core::endpoints::EndpointSet;
+use fleetward_core::health::{HealthCheck, HealthChecked, HealthReporter};
+use fleetward_core::registration::Status;
+use fleetward_core::{Endpointer, Error, ErrorKind, Instance, Instancer, RegisterOptions};
 use tokio::time::{sleep, timeout};
 
 use crate::fake_registry::{FakeRegistry, TTL, options, register, register_with};

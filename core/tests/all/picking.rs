@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use fleetward_core::{
-    Balanced, Balancer, Endpointer, FixedInstancer, InstanceId, Member, PickContext, ReadySet,
-    Retry, pick_allowed,
-};
+use fleetward_core::balancing::{PickContext, ReadySet, pick_allowed};
+use fleetward_core::discovery::FixedInstancer;
+use fleetward_core::endpoints::Member;
+use fleetward_core::{Balanced, Balancer, Endpointer, InstanceId, Retry};
 use tower::{Layer, ServiceExt};
 
 use crate::support::{Probe, instance, instances, until_ready};

@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
+use fleetward_core::discovery::{InstancerExt, Publisher};
+use fleetward_core::endpoints::Readiness;
+use fleetward_core::registration::Status;
 use fleetward_core::{
-    Balanced, Balancer, Endpointer, Error, ErrorKind, Instance, Instancer, InstancerExt,
-    PickContext, Prepared, Publisher, Readiness, ReadySet, Status, Subscription,
+    Balanced, Balancer, Endpointer, Error, ErrorKind, Instance, Instancer, Subscription,
 };
 use tokio::runtime::Builder;
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{
-    Change, Entry, Error, ErrorKind, Freshness, Instancer, KeyChange, Listing, Reflector,
-    ReflectorConfig, ServiceName, Source,
+use fleetward_core::discovery::{
+    Change, Entry, KeyChange, Listing, Reflector, ReflectorConfig, Source,
 };
+use fleetward_core::{Error, ErrorKind, Freshness, Instancer, ServiceName};
 use futures::{Stream, StreamExt, stream};
 use tokio::time::{Instant, advance, sleep, timeout};
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{
-    EmptySetPolicy, Endpointer, ErrorKind, Instancer, ReflectorConfig, Subscription,
-};
+use fleetward_core::discovery::{EmptySetPolicy, ReflectorConfig};
+use fleetward_core::{Endpointer, ErrorKind, Instancer, Subscription};
 use tokio::time::{Instant, sleep};
 
 use crate::fake_source::{FakeSource, entries, ids, is_fresh, reflect, reflect_with};

@@ -4,10 +4,10 @@ use std::any::Any;
 use std::time::Duration;
 
 use fleetward_balancers::{HashKey, LeastRequest, Maglev, P2c, PeakEwma, RingHash, RoundRobin};
-use fleetward_core::{
-    Balancer, Member, Operation, Outcome, OutlierDetection, OutlierDetector, PickContext, Prepared,
-    ReadySet, begin_call,
-};
+use fleetward_core::Balancer;
+use fleetward_core::balancing::{PickContext, Prepared, ReadySet, begin_call};
+use fleetward_core::endpoints::{Member, Operation, Outcome};
+use fleetward_core::outlier::{OutlierDetection, OutlierDetector};
 use tokio::time::Instant;
 
 use crate::support::instance;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use fleetward_core::{Error, ErrorKind, Status};
+use fleetward_core::registration::Status;
+use fleetward_core::{Error, ErrorKind};
 use tokio::time::{Instant, sleep};
 
 use crate::fake_registry::{FakeRegistry, TTL, options, register, register_with};

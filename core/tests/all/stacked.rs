@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{
-    Balanced, BoxError, Endpointer, Error, FixedInstancer, Hedge, HedgeDelay, Instance,
-    RatioBudget, Retry, RetryBudget, Throttle,
-};
+use fleetward_core::discovery::FixedInstancer;
+use fleetward_core::retry::{Hedge, HedgeDelay, RatioBudget, RetryBudget, Throttle};
+use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instance, Retry};
 use futures::future::BoxFuture;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
@@ -35,7 +34,7 @@ where
 
 fn retry(
     budget: &Arc<dyn RetryBudget>,
-) -> Retry<impl fleetward_core::RetryClassifier<u32> + use<>> {
+) -> Retry<impl fleetward_core::retry::RetryClassifier<u32> + use<>> {
     Retry::new(3, Duration::from_secs(3600)).budget(budget.clone())
 }
 

@@ -5,10 +5,10 @@ use std::fmt::{Debug, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{
-    Endpointer, Entry, Error, ErrorKind, Factory, FixedInstancer, Instance, Instancer, Readiness,
-    Tags,
-};
+use fleetward_core::discovery::{Entry, FixedInstancer};
+use fleetward_core::endpoints::Readiness;
+use fleetward_core::model::Tags;
+use fleetward_core::{Endpointer, Error, ErrorKind, Factory, Instance, Instancer};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span;

@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fleetward_balancers::Random;
-use fleetward_core::{
-    Balanced, BoxError, ConcurrencyLimit, Endpointer, Error, ErrorKind, HedgeDelay, Instance,
-    Publisher, Retry, RetryClassifier, Verdict, WaitForReady,
-};
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::discovery::Publisher;
+use fleetward_core::limit::ConcurrencyLimit;
+use fleetward_core::retry::{HedgeDelay, RetryClassifier, Verdict};
+use fleetward_core::{Balanced, BoxError, Endpointer, Error, ErrorKind, Instance, Retry};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fleetward_balancers::Subset;
+use fleetward_core::discovery::{Filter, FixedInstancer, InstancerExt, Publisher};
+use fleetward_core::endpoints::EndpointSet;
 use fleetward_core::{
-    EndpointSet, Endpointer, Error, ErrorKind, Filter, FixedInstancer, Instance, InstanceId,
-    Instancer, InstancerExt, Publisher, RegistryHandle, Subscription,
+    Endpointer, Error, ErrorKind, Instance, InstanceId, Instancer, RegistryHandle, Subscription,
 };
 use futures::{FutureExt, StreamExt};
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{
-    Balanced, BoxError, ConcurrencyLimit, Endpointer, Error, ErrorKind, Factory, Instance, Outcome,
-    OutlierDetection, Publisher, Readiness, Retry,
-};
+use fleetward_core::discovery::Publisher;
+use fleetward_core::endpoints::{Outcome, Readiness};
+use fleetward_core::limit::ConcurrencyLimit;
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::{Balanced, BoxError, Endpointer, Error, ErrorKind, Factory, Instance, Retry};
 use tokio::time::timeout;
 use tower::{Layer, Service, ServiceExt};
 

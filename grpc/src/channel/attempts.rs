@@ -5,7 +5,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use fleetward_core::{Balanced, BalancedFuture, BoxError, LimitedFuture, WaitForReady};
+use fleetward_core::balancing::{BalancedFuture, WaitForReady};
+use fleetward_core::limit::LimitedFuture;
+use fleetward_core::{Balanced, BoxError};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
 use tonic::{Code, Status};

@@ -8,10 +8,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use fleetward_balancers::{PeakEwma, by_name};
-use fleetward_core::{
-    Balanced, Balancer, EndpointerBuilder, Error, Factory, HealthCheck, HealthChecked, Instance,
-    Instancer, Operation, OutlierDetection, Readiness, RetryBudget, WaitForReady,
-};
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::endpoints::{EndpointerBuilder, Operation, Readiness};
+use fleetward_core::health::{HealthCheck, HealthChecked};
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::retry::RetryBudget;
+use fleetward_core::{Balanced, Balancer, Error, Factory, Instance, Instancer};
 use tonic::body::Body;
 
 use super::observer::ByStatus;
@@ -100,7 +102,8 @@ impl<T> ChannelBuilder<T> {
     /// second.
     ///
     /// ```
-    /// use fleetward_core::{FixedInstancer, Instance};
+    /// use fleetward_core::Instance;
+    /// use fleetward_core::discovery::FixedInstancer;
     /// use fleetward_grpc::{Channel, RetryPolicy};
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
     /// let list = FixedInstancer::new("greeter", [Instance::new("127.0.0.1:50051")?]);
@@ -126,7 +129,7 @@ impl<T> ChannelBuilder<T> {
     }
 
     /// Sets what bounds the further attempts of all calls together (default:
-    /// [`RatioBudget`](fleetward_core::RatioBudget), a fifth of the calls and ten a second). The
+    /// [`RatioBudget`](fleetward_core::retry::RatioBudget), a fifth of the calls and ten a second). The
     /// `retryThrottling` of a service config takes its place.
     pub fn retry_budget(mut self, budget: Arc<dyn RetryBudget>) -> Self {
         self.defaults.budget = budget;
@@ -190,7 +193,7 @@ impl<T> ChannelBuilder<T> {
 
     /// Checks the health of each instance, by gRPC's own protocol
     /// ([`GrpcHealth`](crate::GrpcHealth)), by another probe in
-    /// [`Probing`](fleetward_core::Probing), or by a check of your own (default: none).
+    /// [`Probing`](fleetward_core::health::Probing), or by a check of your own (default: none).
     ///
     /// An instance takes no call before the check has found it well for the first time.
     pub fn health_check(mut self, check: impl HealthCheck<Connection>) -> Self {
@@ -271,7 +274,9 @@ impl<T> ChannelBuilder<T> {
     /// [`Connection`] with layers around it, such as a limit on its calls.
     ///
     /// ```
-    /// use fleetward_core::{ConcurrencyLimit, FixedInstancer, Instance};
+    /// use fleetward_core::Instance;
+    /// use fleetward_core::discovery::FixedInstancer;
+    /// use fleetward_core::limit::ConcurrencyLimit;
     /// use fleetward_grpc::Channel;
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
     /// let list = FixedInstancer::new("greeter", [Instance::new("127.0.0.1:50051")?]);

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
-use fleetward_core::{Balanced, BoxError, Endpointer, Instancer, RetryError};
+use fleetward_core::retry::RetryError;
+use fleetward_core::{Balanced, BoxError, Endpointer, Instancer};
 use futures::future::BoxFuture;
 use tonic::Status;
 use tonic::body::Body;
@@ -41,12 +42,13 @@ use crate::{Connection, ResponseBody, ServiceConfig};
 /// connections; they are closed when the last clone is dropped and the calls under way are done.
 ///
 /// `poll_ready` never fails. Errors of the channel itself are [`tonic::Status`]es that name the
-/// service, with a [`RetryError`](fleetward_core::RetryError) as source that lists every attempt; a
+/// service, with a [`RetryError`](fleetward_core::retry::RetryError) as source that lists every attempt; a
 /// server's own status comes through with code, message, details and metadata as they are (after
 /// several attempts their number is added to the message).
 ///
 /// ```
-/// use fleetward_core::{FixedInstancer, Instance};
+/// use fleetward_core::Instance;
+/// use fleetward_core::discovery::FixedInstancer;
 /// use fleetward_grpc::{Channel, RetryPolicy};
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let list = FixedInstancer::new("greeter", [Instance::new("127.0.0.1:50051")?]);
@@ -91,7 +93,8 @@ impl<S> Channel<S> {
     /// The connections, ready or not: to look at them, or to wait until some stand.
     ///
     /// ```
-    /// # use fleetward_core::{FixedInstancer, Instance};
+    /// # use fleetward_core::Instance;
+    /// # use fleetward_core::discovery::FixedInstancer;
     /// # use fleetward_grpc::Channel;
     /// # async fn wait(channel: Channel) {
     /// channel.endpointer().wait_for(|set| set.ready().len() >= 2).await;

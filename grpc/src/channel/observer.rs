@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::{BoxError, InFlight, Observer, Outcome};
+use fleetward_core::BoxError;
+use fleetward_core::endpoints::{InFlight, Observer, Outcome};
 use http::HeaderMap;
 use http_body::Frame;
 use tokio::time::Instant;

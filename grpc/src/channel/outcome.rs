@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{Error, RetryError};
+use fleetward_core::Error;
+use fleetward_core::retry::RetryError;
 use http::HeaderValue;
 use tonic::body::Body;
 use tonic::{Code, Status};

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{HedgeDelay, RatioBudget, Retry, RetryBudget, Throttle, WaitForReady};
+use fleetward_core::Retry;
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::retry::{HedgeDelay, RatioBudget, RetryBudget, Throttle};
 use tonic::Code;
 
 use crate::deadline::Timeout;

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fleetward_core::{self as core, BoxError, Verdict};
+use fleetward_core::retry::Verdict;
+use fleetward_core::{self as core, BoxError};
 use http::HeaderMap;
 use tonic::Code;
 
@@ -51,7 +52,7 @@ impl<'a> CallPolicy<'a> {
     }
 }
 
-impl<'a> core::RetryClassifier<Sending<'a>> for CallPolicy<'_> {
+impl<'a> core::retry::RetryClassifier<Sending<'a>> for CallPolicy<'_> {
     fn copy(&self, request: &Sending<'a>) -> Option<Sending<'a>> {
         Some(*request)
     }

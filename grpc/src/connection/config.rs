@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Backoff, Error};
+use fleetward_core::Error;
+use fleetward_core::backoff::Backoff;
 use http::HeaderValue;
 use http::uri::Authority;
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fleetward_core::{Error, ErrorKind, Factory, Instance, Readiness};
+use fleetward_core::endpoints::Readiness;
+use fleetward_core::{Error, ErrorKind, Factory, Instance};
 use http::uri::{Authority, Scheme};
 use tokio::sync::oneshot;
 
@@ -21,7 +22,8 @@ use super::{Connection, ConnectionConfig, Inner};
 ///
 /// ```
 /// use fleetward_balancers::RoundRobin;
-/// use fleetward_core::{Balanced, Endpointer, FixedInstancer, Instance};
+/// use fleetward_core::{Balanced, Endpointer, Instance};
+/// use fleetward_core::discovery::FixedInstancer;
 /// use fleetward_grpc::{Connection, ConnectionConfig, Connector};
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let list = FixedInstancer::new("greeter", [Instance::new("127.0.0.1:50051")?]);
@@ -80,7 +82,7 @@ impl Factory<Connection> for Connector {
                 Error::invalid_data("the address makes no authority").with_source(error)
             })?,
         };
-        let runtime = fleetward_core::current_runtime("connect")?;
+        let runtime = fleetward_core::task::current_runtime("connect")?;
         let link = Arc::new(Link::default());
         let (handle, held) = oneshot::channel();
         readiness.set_connecting();

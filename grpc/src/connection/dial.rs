@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use fleetward_core::{Address, Error, ErrorKind, Host};
+use fleetward_core::model::Host;
+use fleetward_core::{Address, Error, ErrorKind};
 use h2::client::Builder;
 use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite};

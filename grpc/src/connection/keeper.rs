@@ -5,7 +5,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{BackoffState, Error, ErrorKind, Instance, Readiness, Supervised, supervise};
+use fleetward_core::backoff::BackoffState;
+use fleetward_core::endpoints::Readiness;
+use fleetward_core::task::{Supervised, supervise};
+use fleetward_core::{Error, ErrorKind, Instance};
 use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};

@@ -24,7 +24,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use fleetward_core::{InstanceId, Readiness};
+use fleetward_core::InstanceId;
+use fleetward_core::endpoints::Readiness;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri, header};
 use tokio::runtime::Handle;

@@ -5,7 +5,8 @@
 //! gRPC that might know it.
 
 use fleetward_balancers::{by_name, names};
-use fleetward_core::{Error, OutlierDetection};
+use fleetward_core::Error;
+use fleetward_core::outlier::OutlierDetection;
 use serde_json::Value;
 
 use super::json::Node;

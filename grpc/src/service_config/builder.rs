@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{Error, OutlierDetection};
+use fleetward_core::Error;
+use fleetward_core::outlier::OutlierDetection;
 
 use super::methods::{Methods, Name};
 use super::{MethodConfig, RetryThrottling, ServiceConfig};

@@ -18,7 +18,8 @@ mod throttling;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use fleetward_core::{Error, ErrorKind, OutlierDetection};
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::{Error, ErrorKind};
 
 pub use self::builder::ServiceConfigBuilder;
 use self::json::Node;

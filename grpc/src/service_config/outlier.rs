@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Error, FailureShare, OutlierDetection, SuccessRate};
+use fleetward_core::Error;
+use fleetward_core::outlier::{FailureShare, OutlierDetection, SuccessRate};
 
 use super::json::Node;
 

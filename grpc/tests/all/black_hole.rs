@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fleetward_balancers::{HashKey, RingHash};
-use fleetward_core::{Instance, Member, OutlierDetection, Publisher};
+use fleetward_core::Instance;
+use fleetward_core::discovery::Publisher;
+use fleetward_core::endpoints::Member;
+use fleetward_core::outlier::OutlierDetection;
 use fleetward_grpc::{Channel, ChannelBuilder, GrpcHealth, RetryPolicy};
 use prost::Message;
 use tokio::net::TcpListener;

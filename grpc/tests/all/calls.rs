@@ -95,7 +95,8 @@ async fn interceptors_work_on_top() {
 async fn a_response_says_which_instance_gave_it() {
     let server = Server::start().await;
     let instance = server.instance().with_id("blue").unwrap();
-    let channel = Channel::new(fleetward_core::FixedInstancer::new("greeter", [instance]));
+    let channel =
+        Channel::new(fleetward_core::discovery::FixedInstancer::new("greeter", [instance]));
     let response = GreetClient::new(channel).morning(named("you")).await.unwrap();
     let instance: &InstanceId = response.extensions().get().unwrap();
     assert_eq!(instance.as_str(), "blue");

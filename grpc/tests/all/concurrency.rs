@@ -1,6 +1,10 @@
 //! A limit on the calls of each instance.
 
-use fleetward_core::{Balancer, ConcurrencyLimit, Member, OutlierDetection, PickContext, ReadySet};
+use fleetward_core::Balancer;
+use fleetward_core::balancing::{PickContext, ReadySet};
+use fleetward_core::endpoints::Member;
+use fleetward_core::limit::ConcurrencyLimit;
+use fleetward_core::outlier::OutlierDetection;
 use futures::future::join_all;
 use tokio::time::timeout;
 

@@ -32,10 +32,13 @@ async fn a_restarted_server_is_found_again_without_any_call() {
 async fn a_server_counts_when_its_settings_have_come() {
     let hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = hole.local_addr().unwrap();
-    let list = fleetward_core::FixedInstancer::new("greeter", [Instance::new(address).unwrap()]);
+    let list = fleetward_core::discovery::FixedInstancer::new(
+        "greeter",
+        [Instance::new(address).unwrap()],
+    );
     let channel = Channel::builder(list)
         .connection(quick())
-        .wait_for_ready(fleetward_core::WaitForReady::AtMost(Duration::from_secs(1)))
+        .wait_for_ready(fleetward_core::balancing::WaitForReady::AtMost(Duration::from_secs(1)))
         .build();
     let status = morning(&channel, "you").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
@@ -56,10 +59,13 @@ async fn a_server_that_does_not_speak_http2_never_counts() {
             let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
-    let list = fleetward_core::FixedInstancer::new("greeter", [Instance::new(address).unwrap()]);
+    let list = fleetward_core::discovery::FixedInstancer::new(
+        "greeter",
+        [Instance::new(address).unwrap()],
+    );
     let channel = Channel::builder(list)
         .connection(quick())
-        .wait_for_ready(fleetward_core::WaitForReady::AtMost(Duration::from_millis(500)))
+        .wait_for_ready(fleetward_core::balancing::WaitForReady::AtMost(Duration::from_millis(500)))
         .build();
     let status = morning(&channel, "you").await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
@@ -89,7 +95,7 @@ async fn a_removed_instance_is_not_dialled_any_more() {
 async fn a_server_that_hangs_up_is_not_dialled_in_a_loop() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let instance = Instance::new(listener.local_addr().unwrap()).unwrap();
-    let list = fleetward_core::FixedInstancer::new("greeter", [instance]);
+    let list = fleetward_core::discovery::FixedInstancer::new("greeter", [instance]);
     let _channel = Channel::builder(list).build();
     let (started, mut dials) = (Instant::now(), 0);
     while started.elapsed() < Duration::from_secs(1) {
@@ -120,7 +126,7 @@ async fn dropping_the_channel_closes_every_connection() {
 #[tokio::test]
 async fn dropping_the_channel_stops_the_dialling() {
     let hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let list = fleetward_core::FixedInstancer::new(
+    let list = fleetward_core::discovery::FixedInstancer::new(
         "greeter",
         [Instance::new(hole.local_addr().unwrap()).unwrap()],
     );
@@ -137,9 +143,9 @@ async fn dropping_the_channel_stops_the_dialling() {
 async fn https_without_tls_is_never_plaintext() {
     let server = Server::start().await;
     let instance = Instance::new(&*format!("https://{}", server.address)).unwrap();
-    let list = fleetward_core::FixedInstancer::new("greeter", [instance]);
+    let list = fleetward_core::discovery::FixedInstancer::new("greeter", [instance]);
     let channel = Channel::builder(list)
-        .wait_for_ready(fleetward_core::WaitForReady::AtMost(Duration::from_millis(200)))
+        .wait_for_ready(fleetward_core::balancing::WaitForReady::AtMost(Duration::from_millis(200)))
         .build();
     let status = morning(&channel, "you").await.unwrap_err();
     assert!(status.message().contains("no TLS is configured"), "{status}");
@@ -151,6 +157,6 @@ async fn https_without_tls_is_never_plaintext() {
 async fn a_name_is_looked_up() {
     let server = Server::start().await;
     let instance = Instance::new(&*format!("localhost:{}", server.address.port())).unwrap();
-    let list = fleetward_core::FixedInstancer::new("greeter", [instance]);
+    let list = fleetward_core::discovery::FixedInstancer::new("greeter", [instance]);
     assert_eq!(who(&Channel::new(list)).await.unwrap(), server.id());
 }

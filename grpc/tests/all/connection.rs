@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{Balanced, Endpointer, Factory, FixedInstancer, Instance, Readiness};
+use fleetward_core::discovery::FixedInstancer;
+use fleetward_core::endpoints::Readiness;
+use fleetward_core::{Balanced, Endpointer, Factory, Instance};
 use fleetward_grpc::{Connection, ConnectionConfig, Connector};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Publisher, RetryError};
+use fleetward_core::discovery::Publisher;
+use fleetward_core::retry::RetryError;
 use fleetward_grpc::{Channel, RetryPolicy};
 use tokio::time::Instant;
 use tonic::{Code, Request};
@@ -93,7 +94,7 @@ async fn the_default_is_for_calls_without_one_of_their_own() {
 async fn it_covers_every_attempt_and_the_waits_between() {
     let server = Server::start().await;
     server.seen.failing.store(usize::MAX, std::sync::atomic::Ordering::SeqCst);
-    let backoff = fleetward_core::Backoff::new(LONG, LONG).unwrap();
+    let backoff = fleetward_core::backoff::Backoff::new(LONG, LONG).unwrap();
     let channel = builder([&server]).retry(RetryPolicy::default().with_backoff(backoff)).build();
     ready(&channel, 1).await;
     let started = Instant::now();

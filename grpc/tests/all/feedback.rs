@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Member, OutlierDetection};
+use fleetward_core::endpoints::Member;
+use fleetward_core::outlier::OutlierDetection;
 use fleetward_grpc::{Channel, RetryPolicy};
 use tokio::time::Instant;
 use tonic::Request;
@@ -130,7 +131,8 @@ async fn a_server_that_dies_and_returns_is_not_ejected_for_calls_it_never_saw() 
 
 #[tokio::test]
 async fn a_metadata_entry_reaches_the_balancer() {
-    use fleetward_core::{Balancer, PickContext, ReadySet};
+    use fleetward_core::Balancer;
+    use fleetward_core::balancing::{PickContext, ReadySet};
     #[derive(Debug)]
     struct ByEntry;
     impl Balancer for ByEntry {

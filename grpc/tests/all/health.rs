@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fleetward_core::{Backoff, Endpointer, EndpointerBuilder, WaitForReady};
+use fleetward_core::Endpointer;
+use fleetward_core::backoff::Backoff;
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::endpoints::EndpointerBuilder;
 use fleetward_grpc::{Channel, ChannelBuilder, GrpcHealth};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::Stream;
@@ -42,7 +45,7 @@ fn check() -> GrpcHealth {
 
 fn checked<'a>(
     servers: impl IntoIterator<Item = &'a Server>,
-) -> ChannelBuilder<fleetward_core::Publisher> {
+) -> ChannelBuilder<fleetward_core::discovery::Publisher> {
     builder(servers).connection(quick()).health_check(check())
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Instance, Publisher, WaitForReady};
+use fleetward_core::Instance;
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::discovery::Publisher;
 use fleetward_grpc::{Channel, ConnectionConfig, RetryPolicy};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;

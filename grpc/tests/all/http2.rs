@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{FixedInstancer, Instance, RetryError};
+use fleetward_core::Instance;
+use fleetward_core::discovery::FixedInstancer;
+use fleetward_core::retry::RetryError;
 use fleetward_grpc::{Channel, ConnectionConfig, ConnectionError, RetryPolicy};
 use h2::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

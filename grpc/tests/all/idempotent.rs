@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{ErrorKind, FixedInstancer};
+use fleetward_core::ErrorKind;
+use fleetward_core::discovery::FixedInstancer;
 use fleetward_grpc::{Channel, ChannelBuilder, HedgingPolicy, MethodConfig, RetryPolicy};
 use fleetward_grpc::{Connection, ServiceConfig};
 use tokio::time::timeout;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{Balanced, Endpointer, FixedInstancer, Instance, Publisher, WaitForReady};
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::discovery::{FixedInstancer, Publisher};
+use fleetward_core::{Balanced, Endpointer, Instance};
 use fleetward_grpc::{Channel, Connection, ConnectionConfig, Connector};
 use futures::future;
 use h2::Reason;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fleetward_core::{
-    Balancer, PickContext, RatioBudget, ReadySet, Retry, RetryError, WaitForReady,
-};
+use fleetward_core::balancing::{PickContext, ReadySet, WaitForReady};
+use fleetward_core::retry::{RatioBudget, RetryError};
+use fleetward_core::{Balancer, Retry};
 use fleetward_grpc::RetryPolicy;
 use tonic::Code;
 use tower::{Layer, ServiceExt};
@@ -16,7 +16,8 @@ use crate::server::Server;
 use crate::support::*;
 
 fn policy() -> RetryPolicy {
-    let quick = fleetward_core::Backoff::new(Duration::from_millis(1), Duration::from_millis(5));
+    let quick =
+        fleetward_core::backoff::Backoff::new(Duration::from_millis(1), Duration::from_millis(5));
     RetryPolicy::default().with_backoff(quick.unwrap())
 }
 

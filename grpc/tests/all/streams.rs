@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{Balanced, Endpointer, FixedInstancer, Instance, WaitForReady};
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::discovery::FixedInstancer;
+use fleetward_core::{Balanced, Endpointer, Instance};
 use fleetward_grpc::{Connection, ConnectionConfig, Connector};
 use futures::{StreamExt, future, stream};
 use http_body_util::StreamBody;

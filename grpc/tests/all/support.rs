@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fleetward_core::{Backoff, Instance, Publisher};
+use fleetward_core::Instance;
+use fleetward_core::backoff::Backoff;
+use fleetward_core::discovery::Publisher;
 use fleetward_grpc::{Channel, ChannelBuilder, ConnectionConfig};
 use fleetward_testkit::HeldAddress;
 use tokio::time::{Instant, sleep, timeout};

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fleetward_core::{FixedInstancer, Instance, WaitForReady};
+use fleetward_core::Instance;
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::discovery::FixedInstancer;
 use fleetward_grpc::{Channel, ClientTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio_rustls::rustls::client::WebPkiServerVerifier;

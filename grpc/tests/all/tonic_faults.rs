@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
-use fleetward_core::{
-    Balancer, FixedInstancer, Instance, PickContext, Publisher, ReadySet, WaitForReady,
-};
+use fleetward_core::balancing::{PickContext, ReadySet, WaitForReady};
+use fleetward_core::discovery::{FixedInstancer, Publisher};
+use fleetward_core::{Balancer, Instance};
 use fleetward_grpc::{Channel, ConnectionConfig, RetryPolicy};
 use tokio::time::Instant;
 use tonic::{Code, Request};

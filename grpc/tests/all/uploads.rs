@@ -8,7 +8,8 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::{FixedInstancer, Instance};
+use fleetward_core::Instance;
+use fleetward_core::discovery::FixedInstancer;
 use fleetward_grpc::{Channel, Connection, ConnectionConfig};
 use futures::{StreamExt, future, stream};
 use http::HeaderMap;

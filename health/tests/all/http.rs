@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::{Endpointer, ErrorKind, Instance, Probe};
+use fleetward_core::health::Probe;
+use fleetward_core::{Endpointer, ErrorKind, Instance};
 use fleetward_health::HttpProbe;
 use http::{Request, Response};
 use http_body_util::Full;

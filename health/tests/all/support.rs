@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{
-    Endpointer, EndpointerBuilder, Error, HealthChecked, Instance, InstanceId, Probe, Probing,
-    Publisher,
-};
+use fleetward_core::discovery::Publisher;
+use fleetward_core::endpoints::EndpointerBuilder;
+use fleetward_core::health::{HealthChecked, Probe, Probing};
+use fleetward_core::{Endpointer, Error, Instance, InstanceId};
 use fleetward_testkit::HeldAddress;
 use tokio::net::TcpListener;
 use tokio::time::timeout;

@@ -1,6 +1,7 @@
 //! The TCP probe.
 
-use fleetward_core::{Instance, Probe};
+use fleetward_core::Instance;
+use fleetward_core::health::Probe;
 use fleetward_health::TcpProbe;
 use tokio::net::TcpListener;
 

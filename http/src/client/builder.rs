@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_balancers::PeakEwma;
-use fleetward_core::{
-    Balanced, Balancer, EndpointerBuilder, Factory, Instancer, OutlierDetection, RatioBudget,
-    RetryBudget, WaitForReady,
-};
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::endpoints::EndpointerBuilder;
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::retry::{RatioBudget, RetryBudget};
+use fleetward_core::{Balanced, Balancer, Factory, Instancer};
 
 use super::{Client, Settings, Shared};
 use crate::{ByStatus, Pool, RequestBody, RetryPolicy, header, operation};
@@ -43,7 +44,7 @@ impl<T> ClientBuilder<T> {
     }
 
     /// Sets which endpoint a call goes to (default: [`PeakEwma`]). It finds headers by
-    /// [`PickContext::attribute`](fleetward_core::PickContext::attribute); see [`header`].
+    /// [`PickContext::attribute`](fleetward_core::balancing::PickContext::attribute); see [`header`].
     pub fn balancer(mut self, balancer: impl Balancer + 'static) -> Self {
         self.balancer = Some(Arc::new(balancer));
         self
@@ -134,10 +135,12 @@ impl<T> ClientBuilder<T> {
     /// As [`build`](Self::build), with a client for each instance that `factory` makes: a [`Pool`] with
     /// other settings, a closure that points any client at the instance by
     /// [`Origin::new`](crate::Origin::new), or either of them
-    /// with layers around it, such as a [`ConcurrencyLimit`](fleetward_core::ConcurrencyLimit):
+    /// with layers around it, such as a [`ConcurrencyLimit`](fleetward_core::limit::ConcurrencyLimit):
     ///
     /// ```
-    /// use fleetward_core::{ConcurrencyLimit, FixedInstancer, Instance};
+    /// use fleetward_core::Instance;
+    /// use fleetward_core::discovery::FixedInstancer;
+    /// use fleetward_core::limit::ConcurrencyLimit;
     /// use fleetward_http::{Client, Pool};
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
     /// let list = FixedInstancer::new("shop", [Instance::new("10.0.0.1:80")?]);

@@ -148,7 +148,7 @@ impl<B> Call<B> {
 mod tests {
     use std::sync::{OnceLock, Weak, mpsc};
 
-    use fleetward_core::RatioBudget;
+    use fleetward_core::retry::RatioBudget;
     use http::StatusCode;
     use http_body_util::Empty;
 

@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instancer, Retry, RetryBudget};
+use fleetward_core::retry::RetryBudget;
+use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instancer, Retry};
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
@@ -41,7 +42,8 @@ use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody, RetryPolicy};
 ///
 /// ```
 /// use std::time::Duration;
-/// use fleetward_core::{FixedInstancer, Instance};
+/// use fleetward_core::Instance;
+/// use fleetward_core::discovery::FixedInstancer;
 /// use fleetward_http::{Client, RetryPolicy};
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let list = FixedInstancer::new("shop", [Instance::new("10.0.0.1:80")?]);
@@ -59,7 +61,7 @@ use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody, RetryPolicy};
 /// ```
 ///
 /// [`InstanceId`]: fleetward_core::InstanceId
-/// [`RetryError`]: fleetward_core::RetryError
+/// [`RetryError`]: fleetward_core::retry::RetryError
 pub struct Client<S = Origin<Pooled>> {
     /// One count to touch for each call, not one for each part.
     shared: Arc<Shared<S>>,

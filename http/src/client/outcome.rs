@@ -1,6 +1,7 @@
 //! The error of a call that ended without a response.
 
-use fleetward_core::{Attempt, BoxError, Error, ErrorKind, RetryError};
+use fleetward_core::retry::{Attempt, RetryError};
+use fleetward_core::{BoxError, Error, ErrorKind};
 
 use crate::OriginError;
 

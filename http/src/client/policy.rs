@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{BoxError, Endpointer, Error, RetryClassifier, Verdict};
+use fleetward_core::retry::{RetryClassifier, Verdict};
+use fleetward_core::{BoxError, Endpointer, Error};
 use http::StatusCode;
 
 use super::attempts::Rejected;

@@ -26,7 +26,7 @@ impl OriginError {
 
     /// Whether the request certainly never left: the client was not ready for it, no connection could be
     /// made, the connection was gone before the request was written, or a
-    /// [`ConcurrencyLimit`](fleetward_core::ConcurrencyLimit) turned it away.
+    /// [`ConcurrencyLimit`](fleetward_core::limit::ConcurrencyLimit) turned it away.
     ///
     /// A [`Pool`](crate::Pool)'s own client knows. Of any other nothing is inferred from its errors, unless it
     /// is said to send [without redirects](crate::Origin::without_redirects).

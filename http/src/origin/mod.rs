@@ -32,7 +32,8 @@ use crate::response_body::ResponseBody;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use fleetward_core::{FixedInstancer, Instance};
+/// use fleetward_core::Instance;
+/// use fleetward_core::discovery::FixedInstancer;
 /// use fleetward_http::{Client, Origin, RequestBody};
 /// use tower::service_fn;
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {

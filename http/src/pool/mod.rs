@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fleetward_core::{BoxError, Error, ErrorKind, Factory, Instance, Readiness};
+use fleetward_core::endpoints::Readiness;
+use fleetward_core::{BoxError, Error, ErrorKind, Factory, Instance};
 use http::Uri;
 use http::uri::{PathAndQuery, Scheme};
 use hyper::rt::{Read, Write};
@@ -40,7 +41,8 @@ pub type Pooled<C = HttpConnector> = legacy::Client<Dial<C>, RequestBody>;
 ///
 /// ```
 /// use std::time::Duration;
-/// use fleetward_core::{FixedInstancer, Instance};
+/// use fleetward_core::Instance;
+/// use fleetward_core::discovery::FixedInstancer;
 /// use fleetward_http::{Client, Pool};
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let list = FixedInstancer::new("shop", [Instance::new("10.0.0.1:80")?]);

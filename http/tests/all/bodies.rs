@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::{ErrorKind, Member};
+use fleetward_core::ErrorKind;
+use fleetward_core::endpoints::Member;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
@@ -95,7 +96,8 @@ async fn one_that_streams_is_not_lost_to_a_refused_connection() {
 #[tokio::test]
 async fn one_that_fails_is_the_caller_s_own_error() {
     let server = Server::start().await;
-    let detection = fleetward_core::OutlierDetection::default().with_consecutive_failures(Some(1));
+    let detection =
+        fleetward_core::outlier::OutlierDetection::default().with_consecutive_failures(Some(1));
     let client =
         retrying(of([&server, &Server::start().await]).outlier_detection(detection), 2).await;
     for _ in 0..4 {
@@ -135,7 +137,7 @@ async fn many_that_are_there_are_all_tried_again() {
 #[derive(Debug)]
 struct Unlimited;
 
-impl fleetward_core::RetryBudget for Unlimited {
+impl fleetward_core::retry::RetryBudget for Unlimited {
     fn allows(&self) -> bool {
         true
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{ErrorKind, RetryError, WaitForReady};
+use fleetward_core::ErrorKind;
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::retry::RetryError;
 use fleetward_http::{RetryPolicy, Timeout};
 use http_body_util::BodyExt;
 use tokio::time::Instant;

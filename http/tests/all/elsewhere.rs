@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::{BoxError, WaitForReady};
+use fleetward_core::BoxError;
+use fleetward_core::balancing::WaitForReady;
 use fleetward_http::{Client, Origin, Pool, Pooled, RetryPolicy};
 use futures::future::BoxFuture;
 use http::Uri;

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Balancer, Member, OutlierDetection, PickContext, Publisher, ReadySet};
+use fleetward_core::Balancer;
+use fleetward_core::balancing::{PickContext, ReadySet};
+use fleetward_core::discovery::Publisher;
+use fleetward_core::endpoints::Member;
+use fleetward_core::outlier::OutlierDetection;
 use fleetward_http::{Client, ClientBuilder, RetryPolicy};
 use http::header::RETRY_AFTER;
 use http::{Request, Response};

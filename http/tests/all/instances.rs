@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use fleetward_core::{Instance, InstanceId, Publisher};
+use fleetward_core::discovery::Publisher;
+use fleetward_core::{Instance, InstanceId};
 use fleetward_http::{Client, Origin, Pool, RequestBody, RetryPolicy};
 use http::{Request, Response};
 use tower::util::Either;
@@ -86,7 +87,7 @@ async fn http_2_shares_a_connection_and_names_the_authority() {
 async fn an_instance_that_asks_for_https_is_never_talked_to_in_plaintext() {
     let server = Server::start().await;
     let secure = Instance::new(format!("https://{}", server.address)).unwrap();
-    let wait = fleetward_core::WaitForReady::FailFast;
+    let wait = fleetward_core::balancing::WaitForReady::FailFast;
     let client = builder([secure]).wait_for_ready(wait).build();
     let refused = || client.endpointer().load().no_endpoints("shop").to_string();
     until("the factory has refused it", || refused().contains("another scheme than http")).await;

@@ -7,7 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::{BoxError, Instance, Publisher, RetryError, WaitForReady};
+use fleetward_core::balancing::WaitForReady;
+use fleetward_core::discovery::Publisher;
+use fleetward_core::retry::RetryError;
+use fleetward_core::{BoxError, Instance};
 use fleetward_http::{Client, Origin, RequestBody, RetryPolicy};
 use http::{Request, Response};
 use http_body::{Body, Frame};

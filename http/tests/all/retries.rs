@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fleetward_core::{ErrorKind, InstanceId, RetryError};
+use fleetward_core::retry::RetryError;
+use fleetward_core::{ErrorKind, InstanceId};
 use fleetward_http::RetryPolicy;
 use http::{Method, Response, StatusCode};
 
@@ -159,7 +160,7 @@ async fn a_connection_that_breaks_is_another_attempt_to_a_get_and_an_error_to_a_
 
 #[tokio::test]
 async fn no_instance_is_an_error_that_names_the_service() {
-    let wait = fleetward_core::WaitForReady::AtMost(Duration::from_millis(50));
+    let wait = fleetward_core::balancing::WaitForReady::AtMost(Duration::from_millis(50));
     let client = builder([]).retry(RetryPolicy::default()).wait_for_ready(wait).build();
     let error = get(&client, "/").await.unwrap_err();
     assert!(error.is_no_endpoints(), "{error}");

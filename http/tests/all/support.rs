@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::{Error, Instance, Member, Publisher};
+use fleetward_core::discovery::Publisher;
+use fleetward_core::endpoints::Member;
+use fleetward_core::{Error, Instance};
 use fleetward_http::{Client, ClientBuilder, ResponseBody, RetryPolicy};
 use http::{Request, Response};
 use http_body_util::BodyExt;

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::{
-    Balancer, ConcurrencyLimit, Instance, InstanceId, Member, OutlierDetection, PickContext,
-    ReadySet,
-};
+use fleetward_core::balancing::{PickContext, ReadySet};
+use fleetward_core::endpoints::Member;
+use fleetward_core::limit::ConcurrencyLimit;
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::{Balancer, Instance, InstanceId};
 use fleetward_http::{Client, Origin, Pool, RequestBody, RetryPolicy};
 use futures::future::join_all;
 use http::{Request, Response};

@@ -5,9 +5,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use fleetward_core::{
-    Error, Instance, InstanceId, RegisterOptions, Registration, Registry, ServiceName,
-};
+use fleetward_core::registration::Registry;
+use fleetward_core::{Error, Instance, InstanceId, RegisterOptions, Registration, ServiceName};
 use tokio::sync::Mutex;
 
 use super::{Capabilities, Capability, Client, Form, Subject, Watcher};

@@ -17,7 +17,7 @@ pub enum Capability {
     /// A lease tells its own registration from one that another process wrote in its place.
     Ownership,
     /// The backend tells of a loss without being asked:
-    /// [`Registry::lost`](fleetward_core::Registry::lost). To begin with, none is expected to.
+    /// [`Registry::lost`](fleetward_core::registration::Registry::lost). To begin with, none is expected to.
     TellsLoss,
     /// Weights come back, those of [`Capabilities::with_weights`].
     Weights,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetward_core::backoff::Backoff;
+use fleetward_core::discovery::{Reflector, ReflectorConfig, Source};
+use fleetward_core::registration::{Keeper, Registrar, Registry};
 use fleetward_core::{
-    Backoff, Error, Instance, Instancer, Keeper, Reflector, ReflectorConfig, RegisterOptions,
-    Registrar, Registration, Registry, RegistryHandle, ServiceName, Source,
+    Error, Instance, Instancer, RegisterOptions, Registration, RegistryHandle, ServiceName,
 };
 use std::fmt::Debug;
 

@@ -3,7 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use fleetward_core::{Change, KeptAlive, KeyChange, Registry, Source};
+use fleetward_core::discovery::{Change, KeyChange, Source};
+use fleetward_core::registration::{KeptAlive, Registry};
 use futures::StreamExt;
 use tokio::time::{Instant, timeout};
 
@@ -198,7 +199,7 @@ pub async fn writes_dropped_at_every_await<S: Subject>(bed: &Bed<S>) {
 }
 
 fn tells_of<C>(change: Change<C>, id: &str) -> bool {
-    let is = |entry: &fleetward_core::Entry| {
+    let is = |entry: &fleetward_core::discovery::Entry| {
         entry.instance.as_ref().is_ok_and(|instance| instance.id().as_str() == id)
     };
     match change {

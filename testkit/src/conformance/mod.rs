@@ -1,7 +1,7 @@
 //! The conformance suite: what every backend promises, asked of yours.
 //!
-//! A backend is two traits, [`Source`](fleetward_core::Source) and
-//! [`Registry`](fleetward_core::Registry). Describe it with a [`Subject`], which is two methods and
+//! A backend is two traits, [`Source`](fleetward_core::discovery::Source) and
+//! [`Registry`](fleetward_core::registration::Registry). Describe it with a [`Subject`], which is two methods and
 //! some hooks, and call [`conformance_tests!`](crate::conformance_tests): each case becomes a test.
 //! Or call [`run_all`] and print its [`Report`]; or call a single case, which is a function that
 //! takes a [`Bed`].

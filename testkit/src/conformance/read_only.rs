@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{
-    Change, Error, ErrorKind, Instance, KeptAlive, Leased, Listing, Registry, ServiceName, Source,
-};
+use fleetward_core::discovery::{Change, Listing, Source};
+use fleetward_core::registration::{KeptAlive, Leased, Registry};
+use fleetward_core::{Error, ErrorKind, Instance, ServiceName};
 use futures::Stream;
 
 /// A [`Source`] with a [`Registry`] that refuses everything: for

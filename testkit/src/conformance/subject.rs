@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use fleetward_core::{Instance, InstanceId, Registry, ServiceName, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::Registry;
+use fleetward_core::{Instance, InstanceId, ServiceName};
 
 use super::{Capabilities, Capability};
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 
-use fleetward_core::{Change, Entry, Error, Instance, KeyChange, ServiceName, Source};
+use fleetward_core::discovery::{Change, Entry, KeyChange, Source};
+use fleetward_core::{Error, Instance, ServiceName};
 use futures::{Stream, StreamExt};
 use tokio::time::timeout;
 

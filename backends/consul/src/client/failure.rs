@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::io;
 
-use fleetward_core::{BoxError, Error, ErrorKind, Failed};
+use fleetward_core::rotation::Failed;
+use fleetward_core::{BoxError, Error, ErrorKind};
 use http::StatusCode;
 
 /// What to change before the next call.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fleetward_core::{Entry, Error, Instance, Metadata, Tags};
+use fleetward_core::discovery::Entry;
+use fleetward_core::model::Tags;
+use fleetward_core::{Error, Instance, Metadata};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 

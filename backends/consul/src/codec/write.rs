@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fleetward_core::{Error, ErrorKind, Host, Instance, ServiceName};
+use fleetward_core::model::Host;
+use fleetward_core::{Error, ErrorKind, Instance, ServiceName};
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use fleetward_core::{Address, Error, Host, redact};
+use fleetward_core::model::Host;
+use fleetward_core::registry::redact;
+use fleetward_core::{Address, Error};
 
 /// An agent, as every request needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use fleetward_core::{Error, redact};
+use fleetward_core::Error;
+use fleetward_core::registry::redact;
 
 /// Who finds out that a registered instance is well.
 ///

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use fleetward_core::{Error, Secret, redact};
+use fleetward_core::Error;
+use fleetward_core::registry::{Secret, redact};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Environment;

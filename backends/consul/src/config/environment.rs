@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use fleetward_core::{Error, Secret};
+use fleetward_core::Error;
+use fleetward_core::registry::Secret;
 
 use super::credentials::{Kept, User};
 use super::{ConsulConfig, Pem};
@@ -78,7 +79,7 @@ impl ConsulConfig {
 
 #[cfg(test)]
 mod tests {
-    use fleetward_core::RegistryUrl;
+    use fleetward_core::registry::RegistryUrl;
 
     use super::*;
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleetward_core::{Error, Options, RegistryUrl, Secret, redact};
+use fleetward_core::Error;
+use fleetward_core::registry::{Options, RegistryUrl, Secret, redact};
 
 use super::environment::{self, Environment};
 use super::{ConsulCheck, ConsulConfig, Kept, User};
@@ -15,7 +16,7 @@ impl ConsulConfig {
     ///
     /// ```
     /// use fleetward_consul::ConsulConfig;
-    /// use fleetward_core::RegistryUrl;
+    /// use fleetward_core::registry::RegistryUrl;
     /// let mut url = RegistryUrl::parse("consul://127.0.0.1:8500/greeter?tag=a&tag=b")?;
     /// let service = url.take_service()?;
     /// assert_eq!(service.unwrap().as_str(), "greeter");

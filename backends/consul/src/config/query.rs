@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fleetward_core::{Error, redact};
+use fleetward_core::Error;
+use fleetward_core::registry::redact;
 use form_urlencoded::Serializer;
 
 /// How fresh the answers about a service must be. See Consul's "consistency modes".

@@ -1,6 +1,8 @@
 //! Tokens and permissions.
 
-use fleetward_core::{Error, ErrorKind, Registry, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::Registry;
+use fleetward_core::{Error, ErrorKind};
 use fleetward_testkit::servers::Consul;
 use tokio::time::timeout;
 

@@ -1,7 +1,7 @@
 //! Several agents: fail over, and nothing left behind.
 
 use fleetward_consul::ConsulConfig;
-use fleetward_core::Source;
+use fleetward_core::discovery::Source;
 use fleetward_testkit::eventually;
 use fleetward_testkit::proxy::FaultProxy;
 use fleetward_testkit::servers::Consul;

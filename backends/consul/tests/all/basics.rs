@@ -1,6 +1,9 @@
 //! Discovery and registration on one agent: what case 9 of go-kit's tests asserts, and more.
 
-use fleetward_core::{ErrorKind, Health, Instance, KeptAlive, Metadata, Registry, Source, Tags};
+use fleetward_core::discovery::Source;
+use fleetward_core::model::Tags;
+use fleetward_core::registration::{KeptAlive, Registry};
+use fleetward_core::{ErrorKind, Health, Instance, Metadata};
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::Consul;
 use tokio::time::{Instant, sleep};

@@ -1,7 +1,8 @@
 //! Health: what is discovered in which state, and the checks that Consul runs.
 
 use fleetward_consul::ConsulCheck;
-use fleetward_core::{Health, Instance, KeptAlive, Registry};
+use fleetward_core::registration::{KeptAlive, Registry};
+use fleetward_core::{Health, Instance};
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::Consul;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

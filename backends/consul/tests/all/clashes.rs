@@ -43,9 +43,15 @@ async fn the_entry_of_a_dead_agent_hides_no_instance_that_has_moved() {
     until(&mut watch, &["web 10.0.0.1:80 0"]).await;
     let instance = Instance::new("10.0.0.1:80").unwrap().with_id("web").unwrap();
     let options = fleetward_core::RegisterOptions::default().with_ttl(Duration::from_secs(5));
-    let keeper = fleetward_core::Keeper::new(std::sync::Arc::new(registry(&consul).await));
-    let registration =
-        fleetward_core::Registrar::register(&keeper, &service("a"), instance, options).await;
+    let keeper =
+        fleetward_core::registration::Keeper::new(std::sync::Arc::new(registry(&consul).await));
+    let registration = fleetward_core::registration::Registrar::register(
+        &keeper,
+        &service("a"),
+        instance,
+        options,
+    )
+    .await;
     let registration = registration.unwrap();
     until(&mut watch, &["web 10.0.0.1:80 1"]).await;
     // What dies after that does not hide it either.

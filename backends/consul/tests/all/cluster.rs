@@ -1,7 +1,8 @@
 //! Three servers with ACLs and TLS on both sides.
 
 use fleetward_consul::ConsulConfig;
-use fleetward_core::{ErrorKind, Source};
+use fleetward_core::ErrorKind;
+use fleetward_core::discovery::Source;
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::{Authority, ConsulCluster};
 use tokio::time::{Instant, sleep, timeout};

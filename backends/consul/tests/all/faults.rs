@@ -3,7 +3,9 @@
 use std::process::Stdio;
 
 use fleetward_consul::ConsulConfig;
-use fleetward_core::{ErrorKind, KeptAlive, Registry, Source};
+use fleetward_core::ErrorKind;
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::{KeptAlive, Registry};
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::Consul;
 use tokio::process::{Child, Command};

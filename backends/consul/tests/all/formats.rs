@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_core::{Filter, Instance};
+use fleetward_core::Instance;
+use fleetward_core::discovery::Filter;
 use fleetward_testkit::servers::Consul;
 use tokio::time::{Instant, sleep};
 
@@ -116,7 +117,7 @@ async fn pitfall_ids_are_unique_per_agent_only() {
 #[tokio::test]
 async fn hostile_answers_are_errors_or_skipped_and_no_panic() {
     use crate::scripted::{Say, Scripted};
-    use fleetward_core::Source;
+    use fleetward_core::discovery::Source;
     for body in ["", "{}", "nil", "[", "\u{fffd}"] {
         let server = Scripted::start([], Say::health("5", body)).await;
         let registry = connect(server.config()).await;

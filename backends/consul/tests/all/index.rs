@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Change, ErrorKind, Source};
+use fleetward_core::ErrorKind;
+use fleetward_core::discovery::{Change, Source};
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::Consul;
 use tokio::time::{sleep, timeout};

@@ -9,8 +9,9 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fleetward_consul::ConsulConfig;
+use fleetward_core::registration::Registry;
 use fleetward_core::{
-    Instance, Instancer, Metadata, RegisterOptions, Registry, RegistryHandle, Subscription,
+    Instance, Instancer, Metadata, RegisterOptions, RegistryHandle, Subscription,
 };
 use fleetward_testkit::eventually;
 use fleetward_testkit::proxy::FaultProxy;

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use fleetward_core::{Registry, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::Registry;
 use fleetward_testkit::servers::Consul;
 use tokio::time::timeout;
 

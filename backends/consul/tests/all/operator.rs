@@ -1,7 +1,8 @@
 //! What an operator has set, and registrations under one id.
 
 use fleetward_consul::{ConsulCheck, ConsulConfig};
-use fleetward_core::{ErrorKind, KeptAlive, Registry};
+use fleetward_core::ErrorKind;
+use fleetward_core::registration::{KeptAlive, Registry};
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::Consul;
 use tokio::time::sleep;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_consul::{ConsulConfig, ConsulCursor, ConsulLease, ConsulRegistry};
+use fleetward_core::discovery::{Change, Listing, Reflector, ReflectorConfig, Source};
+use fleetward_core::registration::{Keeper, KeptAlive, Leased, Registrar, Registry};
 use fleetward_core::{
-    Change, Error, Instance, Instancer, Keeper, KeptAlive, Leased, Listing, Reflector,
-    ReflectorConfig, RegisterOptions, Registrar, Registration, Registry, ServiceName, Source,
-    Subscription,
+    Error, Instance, Instancer, RegisterOptions, Registration, ServiceName, Subscription,
 };
 use fleetward_testkit::servers::Consul;
 use futures::StreamExt;

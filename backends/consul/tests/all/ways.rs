@@ -4,7 +4,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use fleetward_consul::{ConsulConfig, ConsulRegistry};
-use fleetward_core::{ErrorKind, Registry, RegistryUrl, Source};
+use fleetward_core::ErrorKind;
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::Registry;
+use fleetward_core::registry::RegistryUrl;
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::{Consul, Etcd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};

@@ -5,7 +5,8 @@
 //! `version`, `scheme` and `metadata` that differ from the default, or null. Of any other object
 //! the strings, numbers and booleans become the instance's metadata.
 
-use fleetward_core::{Address, Error, ErrorKind, Instance, Metadata, ServiceName, Tags};
+use fleetward_core::model::Tags;
+use fleetward_core::{Address, Error, ErrorKind, Instance, Metadata, ServiceName};
 use serde::Serialize;
 use serde_json::{Map, Value};
 

@@ -10,7 +10,8 @@ mod plain;
 use std::fmt;
 use std::sync::Arc;
 
-use fleetward_core::{Entry, Error, ErrorKind, Instance, KeyChange, ServiceName};
+use fleetward_core::discovery::{Entry, KeyChange};
+use fleetward_core::{Error, ErrorKind, Instance, ServiceName};
 
 use crate::config::{EtcdCodec, EtcdConfig};
 use grpc::Grpc;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Address, Error, Host, redact};
+use fleetward_core::model::Host;
+use fleetward_core::registry::redact;
+use fleetward_core::{Address, Error};
 
 use super::{EtcdCodec, EtcdConfig};
 

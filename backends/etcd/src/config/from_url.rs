@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use fleetward_core::{Error, RegistryUrl, redact};
+use fleetward_core::Error;
+use fleetward_core::registry::{RegistryUrl, redact};
 
 use super::EtcdConfig;
 
@@ -15,7 +16,7 @@ impl EtcdConfig {
     /// [`RegistryUrl::take_service`].
     ///
     /// ```
-    /// use fleetward_core::RegistryUrl;
+    /// use fleetward_core::registry::RegistryUrl;
     /// use fleetward_etcd::EtcdConfig;
     /// let mut url = RegistryUrl::parse("etcd://127.0.0.1:2379/prod/greeter?request_timeout=2s")?;
     /// let service = url.take_service()?;

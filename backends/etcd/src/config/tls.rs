@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use fleetward_core::{Error, redact};
+use fleetward_core::Error;
+use fleetward_core::registry::redact;
 
 #[derive(Clone, Default)]
 pub(crate) struct TlsConfig {

@@ -8,7 +8,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fleetward_core::{Backoff, BackoffState, Error, ErrorKind};
+use fleetward_core::backoff::{Backoff, BackoffState};
+use fleetward_core::{Error, ErrorKind};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{Change, Error, ErrorKind, KeyChange};
+use fleetward_core::discovery::{Change, KeyChange};
+use fleetward_core::{Error, ErrorKind};
 
 use super::{EtcdCursor, MAX_BYTES};
 use crate::client::{Event, Response};

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Error, ErrorKind, KeptAlive, Registry, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::{KeptAlive, Registry};
+use fleetward_core::{Error, ErrorKind};
 use fleetward_etcd::{EtcdConfig, EtcdRegistry};
 use fleetward_testkit::servers::{Etcd, EtcdBuilder, EtcdVersion};
 use tokio::time::sleep;
@@ -83,7 +85,10 @@ async fn pitfall_auth_token_expiry_misses_no_event() {
             put_as_root(&etcd, &format!("a/{address}"), &value(&address)).await;
             assert_eq!(watch.change().await, Seen::Put(address));
             let kept = renewed(&registry, &mut leased.lease).await;
-            assert!(matches!(kept, fleetward_core::KeptAlive::Alive { .. }), "{kept:?}");
+            assert!(
+                matches!(kept, fleetward_core::registration::KeptAlive::Alive { .. }),
+                "{kept:?}"
+            );
         }
         sleep(3 * SECOND).await;
         let (found, cursor) = ids(&registry, "a").await;

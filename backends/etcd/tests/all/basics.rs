@@ -1,6 +1,8 @@
 //! The plain way: list, watch, register, renew, deregister; and go-kit's case 11.
 
-use fleetward_core::{ErrorKind, Instance, KeptAlive, Metadata, Registry, ServiceName, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::{KeptAlive, Registry};
+use fleetward_core::{ErrorKind, Instance, Metadata, ServiceName};
 use fleetward_etcd::{EtcdCodec, EtcdConfig, EtcdRegistry};
 use fleetward_testkit::servers::Etcd;
 use tokio::time::Instant;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use fleetward_core::{
-    Instance, Instancer, Keeper, Reflector, ReflectorConfig, Registrar, Snapshot,
-};
+use fleetward_core::discovery::{Reflector, ReflectorConfig};
+use fleetward_core::registration::{Keeper, Registrar};
+use fleetward_core::{Instance, Instancer, Snapshot};
 use fleetward_core::{RegisterOptions, Subscription};
 use fleetward_etcd::EtcdRegistry;
 use fleetward_testkit::servers::Etcd;

@@ -1,6 +1,8 @@
 //! Several servers, some of which are dead.
 
-use fleetward_core::{ErrorKind, Instance, Keeper, RegisterOptions, Registrar, Registry, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::{Keeper, Registrar, Registry};
+use fleetward_core::{ErrorKind, Instance, RegisterOptions};
 use fleetward_etcd::{EtcdConfig, EtcdRegistry};
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::{Etcd, EtcdCluster};
@@ -167,7 +169,7 @@ async fn a_killed_leader_costs_a_moment() {
     println!("an event was seen {:?} after the leader was killed", killed.elapsed());
     assert!(killed.elapsed() < 5 * SECOND);
     let kept = renewed(&registry, &mut leased.lease).await;
-    assert!(matches!(kept, fleetward_core::KeptAlive::Alive { .. }), "{kept:?}");
+    assert!(matches!(kept, fleetward_core::registration::KeptAlive::Alive { .. }), "{kept:?}");
 }
 
 #[tokio::test]

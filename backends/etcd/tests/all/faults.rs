@@ -1,6 +1,8 @@
 //! Servers that hang, and connections that nobody notices are gone.
 
-use fleetward_core::{ErrorKind, Registry, Source};
+use fleetward_core::ErrorKind;
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::Registry;
 use fleetward_etcd::EtcdConfig;
 use fleetward_testkit::servers::Etcd;
 use tokio::net::TcpListener;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Error, Instance, KeptAlive, Leased, Registry, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::{KeptAlive, Leased, Registry};
+use fleetward_core::{Error, Instance};
 use fleetward_etcd::{EtcdConfig, EtcdLease, EtcdRegistry};
 use fleetward_testkit::eventually;
 use fleetward_testkit::proxy::FaultProxy;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_core::{ErrorKind, KeptAlive, Registry};
+use fleetward_core::ErrorKind;
+use fleetward_core::registration::{KeptAlive, Registry};
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::Etcd;
 

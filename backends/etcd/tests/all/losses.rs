@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{
-    Keeper, RegisterOptions, Registrar, Registration, Source, Status, StatusWatch,
-};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::{Keeper, Registrar, Status, StatusWatch};
+use fleetward_core::{RegisterOptions, Registration};
 use fleetward_etcd::{EtcdConfig, EtcdRegistry};
 use fleetward_testkit::eventually;
 use fleetward_testkit::proxy::FaultProxy;
@@ -183,7 +183,9 @@ async fn an_old_leader_that_comes_back_costs_less_than_a_renewal() {
             assert!(resumed.elapsed() < ttl, "not back: {gone:?}");
             continue;
         };
-        let fleetward_core::Change::Keys { changes, .. } = item.unwrap() else { continue };
+        let fleetward_core::discovery::Change::Keys { changes, .. } = item.unwrap() else {
+            continue;
+        };
         for change in changes.into_iter().map(Seen::from) {
             match change {
                 Seen::Gone(key) => drop(gone.insert(key, Instant::now())),

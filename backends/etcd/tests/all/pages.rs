@@ -1,7 +1,7 @@
 //! Many instances, and large values: pages of a list, fragments of a watch.
 
 use etcd_client::{Client, PutOptions, Txn, TxnOp, WatchOptions};
-use fleetward_core::Source;
+use fleetward_core::discovery::Source;
 use fleetward_testkit::servers::Etcd;
 use tokio::task::JoinSet;
 use tokio::time::Instant;

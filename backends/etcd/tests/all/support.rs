@@ -3,9 +3,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use fleetward_core::{
-    Change, Error, Instance, KeptAlive, KeyChange, Leased, Registry, ServiceName, Source,
-};
+use fleetward_core::discovery::{Change, KeyChange, Source};
+use fleetward_core::registration::{KeptAlive, Leased, Registry};
+use fleetward_core::{Error, Instance, ServiceName};
 use fleetward_etcd::{EtcdConfig, EtcdCursor, EtcdLease, EtcdRegistry};
 use fleetward_testkit::servers::{Etcd, EtcdVersion};
 use futures::StreamExt;

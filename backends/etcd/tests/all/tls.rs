@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use fleetward_core::{ErrorKind, Source};
+use fleetward_core::ErrorKind;
+use fleetward_core::discovery::Source;
 use fleetward_etcd::EtcdConfig;
 use fleetward_testkit::servers::{Authority, Etcd};
 

@@ -4,10 +4,9 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fleetward_core::{
-    Instancer, Keeper, Reflector, ReflectorConfig, RegisterOptions, Registrar, Registration,
-    Subscription,
-};
+use fleetward_core::discovery::{Reflector, ReflectorConfig};
+use fleetward_core::registration::{Keeper, Registrar};
+use fleetward_core::{Instancer, RegisterOptions, Registration, Subscription};
 use fleetward_etcd::EtcdRegistry;
 use fleetward_testkit::eventually;
 use fleetward_testkit::servers::Etcd;

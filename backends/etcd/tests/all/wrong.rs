@@ -1,6 +1,8 @@
 //! The wrong server, the wrong protocol, the wrong setting: the error says what was found.
 
-use fleetward_core::{Error, ErrorKind, RegistryUrl, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registry::RegistryUrl;
+use fleetward_core::{Error, ErrorKind};
 use fleetward_etcd::EtcdConfig;
 use fleetward_testkit::servers::{Consul, Etcd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

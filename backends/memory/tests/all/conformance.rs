@@ -1,6 +1,8 @@
 //! The conformance suite on the embedded registry.
 
-use fleetward_core::{InstanceId, KeptAlive, Registry, ServiceName, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::{KeptAlive, Registry};
+use fleetward_core::{InstanceId, ServiceName};
 use fleetward_memory::MemoryRegistry;
 use fleetward_testkit::conformance::{CASES, Capabilities, Capability, Subject};
 

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use fleetward_balancers::{RoundRobin, WeightedRoundRobin};
-use fleetward_core::{Balancer, EndpointSet};
+use fleetward_core::Balancer;
+use fleetward_core::endpoints::EndpointSet;
 use tokio::runtime::{Builder, Runtime};
 
 use super::subject::{Change, Sample, Subject, measured};

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_balancers::{PeakEwma, RoundRobin};
-use fleetward_core::{Balanced, Endpointer, OutlierDetection, RatioBudget, Retry};
+use fleetward_core::outlier::OutlierDetection;
+use fleetward_core::retry::RatioBudget;
+use fleetward_core::{Balanced, Endpointer, Retry};
 use tower_layer::Layer;
 
 use super::Row;

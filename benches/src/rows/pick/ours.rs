@@ -4,7 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use fleetward_balancers::{HashKey, Maglev, RingHash, by_name};
-use fleetward_core::{Balanced, Balancer, Prepared};
+use fleetward_core::balancing::Prepared;
+use fleetward_core::{Balanced, Balancer};
 
 use super::subject::{Subject, with_workers};
 use crate::Result;

@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fleetward_balancers::{PeakEwma, RoundRobin};
-use fleetward_core::{FixedInstancer, Instance};
+use fleetward_core::Instance;
+use fleetward_core::discovery::FixedInstancer;
 use fleetward_grpc::{Channel as Ours, RetryPolicy};
 use futures::future::BoxFuture;
 use http::Uri;

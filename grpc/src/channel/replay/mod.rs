@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
-use fleetward_core::ReadAhead;
+use fleetward_core::task::ReadAhead;
 use http::{HeaderName, HeaderValue};
 use http_body::{Body as _, Frame};
 use tonic::Status;

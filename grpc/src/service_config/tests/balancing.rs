@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use fleetward_core::{FailureShare, OutlierDetection, SuccessRate};
+use fleetward_core::outlier::{FailureShare, OutlierDetection, SuccessRate};
 
 use super::{error, parse};
 

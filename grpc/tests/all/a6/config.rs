@@ -1,6 +1,6 @@
 //! What a service config says about its methods.
 
-use fleetward_core::WaitForReady;
+use fleetward_core::balancing::WaitForReady;
 use fleetward_grpc::ServiceConfig;
 use tokio::time::Instant;
 use tonic::Code;

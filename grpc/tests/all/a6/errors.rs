@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use fleetward_core::RetryError;
+use fleetward_core::retry::RetryError;
 use tonic::Code;
 
 use super::script::*;

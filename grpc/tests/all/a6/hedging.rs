@@ -1,6 +1,6 @@
 //! When hedges are sent, and what becomes of the others.
 
-use fleetward_core::RetryError;
+use fleetward_core::retry::RetryError;
 use fleetward_grpc::HedgingPolicy;
 use tokio::time::Instant;
 use tonic::Code;

@@ -38,7 +38,7 @@ mod transparent;
 
 use std::time::Duration;
 
-use fleetward_core::Backoff;
+use fleetward_core::backoff::Backoff;
 use fleetward_grpc::{Channel, RetryPolicy};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

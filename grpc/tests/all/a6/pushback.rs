@@ -1,6 +1,6 @@
 //! `grpc-retry-pushback-ms`.
 
-use fleetward_core::Jitter;
+use fleetward_core::backoff::Jitter;
 use fleetward_grpc::{RetryThrottling, ServiceConfig};
 use tonic::Code;
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use fleetward_core::{FixedInstancer, Instance};
+use fleetward_core::Instance;
+use fleetward_core::discovery::FixedInstancer;
 use fleetward_grpc::{Channel, ChannelBuilder};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fleetward_core::RatioBudget;
+use fleetward_core::retry::RatioBudget;
 use fleetward_grpc::{MethodConfig, RetryThrottling, ServiceConfig};
 use tokio_stream::StreamExt;
 use tonic::Code;

@@ -1,6 +1,8 @@
 //! What no server can have acted on is sent again without being counted.
 
-use fleetward_core::{FixedInstancer, Instance, Throttle};
+use fleetward_core::Instance;
+use fleetward_core::discovery::FixedInstancer;
+use fleetward_core::retry::Throttle;
 use fleetward_grpc::ChannelBuilder;
 use h2::Reason;
 use std::sync::Arc;

@@ -84,6 +84,6 @@ impl Subject for Discovered {
 }
 
 async fn put(table: &Broken, service: &ServiceName, instance: &Instance, ttl: std::time::Duration) {
-    use fleetward_core::Registry;
+    use fleetward_core::registration::Registry;
     table.register(service, instance, ttl).await.expect("a table takes everything");
 }

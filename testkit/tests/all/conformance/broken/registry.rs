@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Error, Instance, KeptAlive, Leased, Registry, ServiceName, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::{KeptAlive, Leased, Registry};
+use fleetward_core::{Error, Instance, ServiceName};
 use fleetward_memory::MemoryLease;
 
 use super::{Broken, Fault};

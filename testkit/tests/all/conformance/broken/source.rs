@@ -3,9 +3,8 @@
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 
-use fleetward_core::{
-    Change, Entry, Error, ErrorKind, Instance, KeyChange, Listing, Metadata, ServiceName, Source,
-};
+use fleetward_core::discovery::{Change, Entry, KeyChange, Listing, Source};
+use fleetward_core::{Error, ErrorKind, Instance, Metadata, ServiceName};
 use fleetward_memory::MemoryCursor;
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;

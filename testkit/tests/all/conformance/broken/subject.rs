@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_core::{Instance, InstanceId, Registry, ServiceName, Source};
+use fleetward_core::discovery::Source;
+use fleetward_core::registration::Registry;
+use fleetward_core::{Instance, InstanceId, ServiceName};
 use fleetward_testkit::conformance::{Capabilities, Capability, Subject};
 
 use super::{Broken, Server};

@@ -1,0 +1,245 @@
+//! A call on its way: it waits for an endpoint, drives it to readiness, and calls it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::waiting::{Repeat, Waiting};
+use super::{Balanced, Choice, ToCall};
+use crate::BoxError;
+use crate::attempt::{self, Hidden};
+use crate::endpoints::{InFlight, Observer};
+
+pin_project! {
+    /// The response of [`Balanced`].
+    pub struct BalancedFuture<S, O, Req>
+    where
+        S: Service<Req>,
+    {
+        #[pin]
+        state: State<S, O, Req>,
+        balanced: Balanced<S, O>,
+    }
+
+    impl<S, O, Req> PinnedDrop for BalancedFuture<S, O, Req>
+    where
+        S: Service<Req>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            this.project().state.end();
+        }
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    pub(super) enum State<S, O, Req>
+    where
+        S: Service<Req>,
+    {
+        // An option, to be moved out of and back.
+        Waiting { waiting: Option<Waiting<S, O, Req>> },
+        Driving {
+            service: S,
+            request: Option<Req>,
+            in_flight: Option<InFlight>,
+            // Made when the service keeps the call waiting.
+            withdrawn: Option<BoxFuture<'static, ()>>,
+        },
+        Calling {
+            #[pin]
+            response: S::Future,
+            // Dropped after the response's future, unless the observer has it: however the call
+            // ends, it is counted out.
+            in_flight: Option<InFlight>,
+        },
+        Over,
+    }
+}
+
+impl<S: Service<Req>, O, Req> State<S, O, Req> {
+    pub(super) fn driving((service, in_flight): ToCall<S>, request: Req) -> Self {
+        Self::Driving {
+            service,
+            request: Some(request),
+            in_flight: Some(in_flight),
+            withdrawn: None,
+        }
+    }
+
+    /// Drops what is left of the call. The request, the endpoint's service and its response may hold
+    /// calls of their own: these are dropped while the attempt is hidden, so that its deadline says
+    /// nothing of them.
+    fn end(mut self: Pin<&mut Self>) {
+        let in_flight = match self.as_mut().project() {
+            StateProj::Driving { in_flight, .. } | StateProj::Calling { in_flight, .. } => {
+                in_flight.take()
+            }
+            StateProj::Waiting { .. } => None,
+            StateProj::Over => return,
+        };
+        let hidden = attempt::hide();
+        self.set(Self::Over);
+        drop(hidden);
+        drop(in_flight);
+    }
+}
+
+impl<S, O, Req> BalancedFuture<S, O, Req>
+where
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    Req: 'static,
+{
+    pub(super) fn new(balanced: &Balanced<S, O>, choice: Choice<ToCall<S>>, request: Req) -> Self {
+        Self { state: begin(balanced, choice, request), balanced: balanced.clone() }
+    }
+}
+
+fn begin<S, O, Req>(
+    balanced: &Balanced<S, O>,
+    choice: Choice<ToCall<S>>,
+    request: Req,
+) -> State<S, O, Req>
+where
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    Req: 'static,
+{
+    match choice {
+        Choice::Picked(picked) => State::driving(picked, request),
+        Choice::Nothing => Waiting::for_endpoint(balanced.clone(), request).into_state(),
+        Choice::Tried => Waiting::for_change(balanced.clone(), request),
+    }
+}
+
+impl<S: Service<Req>, O, Req> BalancedFuture<S, O, Req> {
+    /// The future of the endpoint that was called. Until there is one, nothing of the request has left:
+    /// the call waits for an endpoint, or for its service to be ready.
+    pub fn called(&self) -> Option<&S::Future> {
+        match &self.state {
+            State::Calling { response, .. } => Some(response),
+            State::Waiting { .. } | State::Driving { .. } | State::Over => None,
+        }
+    }
+}
+
+impl<S, O, Req> Future for BalancedFuture<S, O, Req>
+where
+    S: Service<Req> + Clone + Send + Sync + 'static,
+    Req: 'static,
+    O: Observer<S::Response>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let (mut state, balanced) = (this.state, &*this.balanced);
+        for _ in 0..MOVES {
+            if let StateProj::Waiting { waiting } = state.as_mut().project() {
+                let Some(waiting) = waiting.take() else { return Poll::Pending };
+                match waiting.poll(cx) {
+                    Ok(next @ State::Waiting { .. }) => {
+                        state.set(next);
+                        return Poll::Pending;
+                    }
+                    Ok(next) => state.set(next),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            // From here on it is the instance's part; once for all of it.
+            let hidden = attempt::hide();
+            let polled = state.as_mut().poll_picked(cx, &balanced.shared.observer, &hidden);
+            if polled.is_ready() {
+                state.set(State::Over);
+                return polled;
+            }
+            let Some(request) = state.as_mut().poll_withdrawn(cx) else { return Poll::Pending };
+            drop(hidden);
+            state.as_mut().end();
+            let choice = balanced.choose_to_call(&request, Repeat::No);
+            state.set(begin(balanced, choice, request));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// How many endpoints a call leaves in one poll.
+const MOVES: usize = 4;
+
+impl<S: Service<Req>, O, Req> State<S, O, Req> {
+    /// Takes the request back from a service that is not ready for it, if its endpoint takes no more
+    /// calls: nothing was sent, and another endpoint may be ready.
+    fn poll_withdrawn(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Req> {
+        let StateProj::Driving { request, in_flight, withdrawn, .. } = self.project() else {
+            return None;
+        };
+        let in_flight = in_flight.as_ref()?;
+        let gone = withdrawn.get_or_insert_with(|| in_flight.withdrawn());
+        if gone.as_mut().poll(cx).is_pending() {
+            return None;
+        }
+        request.take()
+    }
+}
+
+impl<S: Service<Req>, O, Req> State<S, O, Req>
+where
+    S::Error: Into<BoxError>,
+    O: Observer<S::Response>,
+{
+    /// Drives the service that was picked to readiness, calls it, and waits for the response.
+    fn poll_picked(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        observer: &O,
+        attempt: &Hidden,
+    ) -> Poll<Result<S::Response, BoxError>> {
+        if let StateProj::Driving { service, request, in_flight, .. } = self.as_mut().project() {
+            match service.poll_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(failed(error.into(), in_flight, observer)));
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+            // It is there until this state is left, on the next line but one.
+            let Some(request) = request.take() else { return Poll::Pending };
+            attempt.calls();
+            let response = service.call(request);
+            let calling = Self::Calling { response, in_flight: in_flight.take() };
+            self.set(calling);
+        }
+        let StateProj::Calling { response, in_flight } = self.project() else {
+            return Poll::Pending;
+        };
+        response.poll(cx).map(|result| match result {
+            Ok(response) => Ok(match in_flight.take() {
+                Some(call) => observer.response(response, call),
+                None => response,
+            }),
+            Err(error) => Err(failed(error.into(), in_flight, observer)),
+        })
+    }
+}
+
+fn failed<R>(
+    error: BoxError,
+    in_flight: &mut Option<InFlight>,
+    observer: &impl Observer<R>,
+) -> BoxError {
+    if let Some(call) = in_flight.take() {
+        call.finish(observer.error(&error));
+    }
+    error
+}
+
+impl<S: Service<Req>, O, Req> fmt::Debug for BalancedFuture<S, O, Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BalancedFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,17 @@
+//! Reading a registry: what a backend implements, and the live view of a service that comes of it.
+//!
+//! A backend implements [`Source`]: list and watch. The [`Reflector`] makes it an [`Instancer`], which
+//! whoever wants to know the instances of a service subscribes to. A [`View`] shows a part of one.
+
+pub(crate) mod edits;
+pub(crate) mod empty_set;
+mod instancer;
+pub(crate) mod reflector;
+mod source;
+pub(crate) mod view;
+
+pub use self::empty_set::EmptySetPolicy;
+pub use self::instancer::{FixedInstancer, Instancer, Publisher, Subscription};
+pub use self::reflector::{Reflector, ReflectorConfig};
+pub use self::source::{Change, Entry, KeyChange, Listing, Source};
+pub use self::view::{Filter, InstancerExt, View, Viewed};

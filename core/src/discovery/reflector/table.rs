@@ -1,0 +1,401 @@
+//! What the registry said, key by key, and which instances that makes.
+
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry as Place;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::keys::Keys;
+use crate::discovery::edits::{self, Edit};
+use crate::discovery::empty_set::{Hold, is_bulk_drop};
+use crate::discovery::{EmptySetPolicy, Entry, KeyChange};
+use crate::{Error, Instance, InstanceId};
+
+/// The state behind the snapshots: a row a key of the registry.
+///
+/// A row outlives its key while the empty-set policy holds it, and keeps its last good instance
+/// while the value under the key cannot be read. The table knows no time but what it is given and
+/// does no I/O.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    rows: HashMap<Arc<str>, Row>,
+    /// The keys under which each instance stands.
+    keys_of: HashMap<InstanceId, Keys>,
+    /// Instances that may differ from the last rendered set.
+    touched: BTreeSet<InstanceId>,
+    unreadable: usize,
+    held: usize,
+    /// Not later than the first deadline among the held rows.
+    next_expiry: Option<Instant>,
+    faults: Vec<(Arc<str>, Error)>,
+    /// Instances that have more tags than are kept, and how many more.
+    cut: Vec<(InstanceId, usize)>,
+    /// The ids, as text, that several keys claim.
+    claimed: HashSet<Box<str>>,
+    clashes: Vec<Clash>,
+    /// The key that turned unreadable last.
+    newest_fault: Option<Arc<str>>,
+    rendered: Rendered,
+}
+
+/// The last two sets, and how the one became the other.
+#[derive(Debug, Default)]
+struct Rendered {
+    before: Option<Arc<Vec<Arc<Instance>>>>,
+    last: Arc<Vec<Arc<Instance>>>,
+    updates: Vec<(InstanceId, Option<Arc<Instance>>)>,
+}
+
+impl Rendered {
+    /// The set before the last one, if nobody reads it any more, brought up to `last`.
+    fn take_spare(&mut self, last: &Arc<Vec<Arc<Instance>>>) -> Option<Vec<Arc<Instance>>> {
+        let updates = std::mem::take(&mut self.updates);
+        let before = self.before.take().filter(|_| Arc::ptr_eq(last, &self.last))?;
+        let mut spare = Arc::into_inner(before)?;
+        update(&mut spare, &updates);
+        Some(spare)
+    }
+}
+
+fn find(set: &[Arc<Instance>], id: &InstanceId) -> Result<usize, usize> {
+    set.binary_search_by(|one| one.id().cmp(id))
+}
+
+/// `updates` are sorted by id.
+fn update(set: &mut Vec<Arc<Instance>>, updates: &[(InstanceId, Option<Arc<Instance>>)]) {
+    let edits = updates.iter().filter_map(|(id, now)| Edit::new(find(set, id), now.clone()));
+    let edits = edits.collect();
+    edits::apply(set, edits);
+}
+
+#[derive(Debug, Default)]
+struct Row {
+    /// The last good value.
+    instance: Option<Arc<Instance>>,
+    /// When that was written.
+    revision: u64,
+    /// Why the present value cannot be read.
+    fault: Option<Error>,
+    /// Set while the key is gone from the registry but kept by policy.
+    hold: Option<Hold>,
+}
+
+/// An id that several keys claim.
+#[derive(Debug)]
+pub(crate) struct Clash {
+    pub(crate) instance: InstanceId,
+    pub(crate) keys: usize,
+    /// Some of them.
+    pub(crate) addresses: Vec<String>,
+}
+
+/// Where a complete set came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The very first list: there is nothing to hold.
+    First,
+    /// A list that was asked for, so that what happened in between is not known.
+    Relist,
+    /// A watch that tells complete sets: one missing entry is one delete seen.
+    Watched,
+}
+
+/// How a rendered set differs from the one before.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    pub(super) joined: Vec<InstanceId>,
+    pub(super) left: Vec<InstanceId>,
+}
+
+impl Table {
+    /// Takes a complete set. At most `limit` rows are held; a drop beyond it is followed.
+    pub(super) fn replace(
+        &mut self,
+        entries: Vec<Entry>,
+        origin: Origin,
+        policy: EmptySetPolicy,
+        limit: usize,
+        now: Instant,
+    ) {
+        let listed: HashSet<Arc<str>> = entries.iter().map(|entry| entry.key.clone()).collect();
+        let mut known = 0;
+        let (mut missing, mut worthless) = (Vec::new(), Vec::new());
+        for (key, row) in self.rows.iter().filter(|(_, row)| row.hold.is_none()) {
+            let gone = !listed.contains(key);
+            if row.instance.is_none() {
+                worthless.extend(gone.then(|| key.clone()));
+                continue;
+            }
+            known += 1;
+            missing.extend(gone.then(|| key.clone()));
+        }
+        let bulk = match origin {
+            Origin::First => false,
+            Origin::Watched if missing.len() == 1 => false,
+            _ => is_bulk_drop(known, missing.len(), listed.len()),
+        };
+        let room = self.held + missing.len() <= limit;
+        match policy.hold(now).filter(|_| bulk && room) {
+            Some(hold) => missing.iter().for_each(|key| self.hold(key, hold)),
+            None => missing.iter().for_each(|key| self.remove(key)),
+        }
+        worthless.iter().for_each(|key| self.remove(key));
+        entries.into_iter().for_each(|entry| self.put(entry));
+    }
+
+    /// Takes a change of one key.
+    pub(super) fn apply(&mut self, change: KeyChange) {
+        match change {
+            KeyChange::Put(entry) => self.put(entry),
+            KeyChange::Delete(key) => self.remove(&key),
+        }
+    }
+
+    /// Makes everything anew that follows from the rows.
+    pub(super) fn rebuild(&mut self) {
+        let published = std::mem::take(&mut self.rendered).last;
+        let rows = std::mem::take(&mut self.rows);
+        *self = Self::default();
+        self.touched = published.iter().map(|instance| instance.id().clone()).collect();
+        for (key, row) in rows {
+            self.unreadable += usize::from(row.fault.is_some());
+            self.held += usize::from(row.hold.is_some());
+            if let Some(instance) = &row.instance {
+                self.link(instance.id(), &key);
+            }
+            self.rows.insert(key, row);
+        }
+        self.reckon_expiry();
+    }
+
+    /// Lets go of the rows whose hold is over.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let held = self.rows.iter().filter_map(|(key, row)| Some((key, row.hold?)));
+        let over: Vec<_> =
+            held.filter(|(_, hold)| hold.is_over(now)).map(|(key, _)| key.clone()).collect();
+        over.iter().for_each(|key| self.remove(key));
+        self.reckon_expiry();
+    }
+
+    fn reckon_expiry(&mut self) {
+        let deadline = |row: &Row| match row.hold? {
+            Hold::Forever => None,
+            Hold::Until(deadline) => Some(deadline),
+        };
+        self.next_expiry = self.rows.values().filter_map(deadline).min();
+    }
+
+    /// When to [`sweep`](Self::sweep) next.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.next_expiry
+    }
+
+    /// How many rows are kept although their keys are gone.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// How many keys hold a value that cannot be read.
+    pub(super) fn unreadable(&self) -> usize {
+        self.unreadable
+    }
+
+    /// How many keys the registry has, were these changes applied; never too few.
+    pub(super) fn size_after(&self, changes: &[KeyChange]) -> usize {
+        let is_new = |key: &str| self.rows.get(key).is_none_or(|row| row.hold.is_some());
+        let news = changes.iter().filter(|change| match change {
+            KeyChange::Put(entry) => is_new(&entry.key),
+            KeyChange::Delete(_) => false,
+        });
+        self.rows.len() - self.held + news.count()
+    }
+
+    /// Why a key cannot be read: the one that turned so last, or another one if it is well again.
+    pub(super) fn fault(&self) -> Option<Error> {
+        if self.unreadable == 0 {
+            return None;
+        }
+        let of = |(key, row): (&Arc<str>, &Row)| Some(row.fault.clone()?.with_context("key", key));
+        let newest = self.newest_fault.as_ref().and_then(|key| self.rows.get_key_value(key));
+        newest.and_then(of).or_else(|| self.rows.iter().find_map(of))
+    }
+
+    /// The values that turned unreadable, or became so in another way, since the last call.
+    pub(super) fn take_faults(&mut self) -> Vec<(Arc<str>, Error)> {
+        std::mem::take(&mut self.faults)
+    }
+
+    /// The instances whose tags were cut since the last call.
+    pub(super) fn take_cut(&mut self) -> Vec<(InstanceId, usize)> {
+        std::mem::take(&mut self.cut)
+    }
+
+    /// The ids that have come to be claimed by several keys since the last call.
+    pub(super) fn take_clashes(&mut self) -> Vec<Clash> {
+        std::mem::take(&mut self.clashes)
+    }
+
+    /// How many ids are claimed by several keys.
+    pub(super) fn claimed(&self) -> usize {
+        self.claimed.len()
+    }
+
+    /// The set as it is now, sorted by id, or `None` if it equals `previous`, the set that was
+    /// rendered last. The set before that one is changed in place if nobody holds it any more; else
+    /// the work is one pass over `previous`, without a sort, however large it is.
+    pub(super) fn render(
+        &mut self,
+        previous: &Arc<Vec<Arc<Instance>>>,
+    ) -> Option<(Arc<Vec<Arc<Instance>>>, Difference)> {
+        let mut difference = Difference::default();
+        let mut updates = Vec::new();
+        let touched = std::mem::take(&mut self.touched);
+        for id in touched.iter().cloned() {
+            let before = find(previous, &id);
+            let now = self.winner(&id);
+            match (before, &now) {
+                (Ok(at), Some(now)) if previous[at] == *now => continue,
+                (Ok(_), Some(_)) => {}
+                (Ok(_), None) => difference.left.push(id.clone()),
+                (Err(_), Some(_)) => difference.joined.push(id.clone()),
+                (Err(_), None) => continue,
+            }
+            updates.push((id, now));
+        }
+        if updates.is_empty() {
+            self.look_for_clashes(&touched, previous);
+            return None;
+        }
+        let mut next = self.rendered.take_spare(previous).unwrap_or_else(|| previous.to_vec());
+        update(&mut next, &updates);
+        let next = Arc::new(next);
+        self.look_for_clashes(&touched, &next);
+        self.rendered = if updates.len() < next.len() / 2 {
+            Rendered { before: Some(previous.clone()), last: next.clone(), updates }
+        } else {
+            // Nearly all of it: a copy will cost less than what would have to be kept.
+            Rendered { before: None, last: next.clone(), updates: Vec::new() }
+        };
+        Some((next, difference))
+    }
+
+    /// Of several keys with one instance: a live one before a held one, then the healthier, then the newer, then the
+    /// smaller key.
+    fn winner(&self, id: &InstanceId) -> Option<Arc<Instance>> {
+        let keys = self.keys_of.get(id)?.as_slice();
+        let rows = keys.iter().filter_map(|key| {
+            let row = self.rows.get(key)?;
+            Some((key, row, row.instance.as_ref()?))
+        });
+        let best = rows.min_by_key(|(key, row, instance)| {
+            let health = (!instance.is_draining(), instance.health());
+            (row.hold.is_some(), Reverse((health, row.revision)), *key)
+        });
+        best.map(|(_, _, instance)| instance.clone())
+    }
+
+    /// Whether the ids of what has changed are claimed by several keys, at one address or at more.
+    fn look_for_clashes(&mut self, touched: &BTreeSet<InstanceId>, set: &[Arc<Instance>]) {
+        for id in touched {
+            let text = id.as_str();
+            let from = set.partition_point(|one| one.id().as_key() < text);
+            let same = || set[from..].iter().take_while(|one| one.id().as_str() == text);
+            let keys = same().filter_map(|one| self.keys_of.get(one.id()));
+            let keys: usize = keys.map(|keys| keys.as_slice().len()).sum();
+            if keys < 2 {
+                self.claimed.remove(text);
+            } else if self.claimed.insert(text.into()) {
+                let addresses = same().take(4).map(|one| one.address().to_string()).collect();
+                self.clashes.push(Clash { instance: id.clone(), keys, addresses });
+            }
+        }
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let Entry { key, instance, revision } = entry;
+        let row = self.rows.entry(key.clone()).or_default();
+        if row.hold.take().is_some() {
+            self.held -= 1;
+            self.touched.extend(row.instance.as_ref().map(|instance| instance.id().clone()));
+        }
+        let was_unreadable = row.fault.is_some();
+        match instance {
+            Ok(instance) => {
+                row.fault = None;
+                self.unreadable -= usize::from(was_unreadable);
+                self.set_instance(&key, instance, revision);
+            }
+            Err(fault) => {
+                self.unreadable += usize::from(!was_unreadable);
+                if row.fault.as_ref().is_none_or(|old| old.to_string() != fault.to_string()) {
+                    row.fault = Some(fault.clone());
+                    self.newest_fault = Some(key.clone());
+                    self.faults.push((key, fault));
+                }
+            }
+        }
+    }
+
+    fn set_instance(&mut self, key: &Arc<str>, instance: Arc<Instance>, revision: u64) {
+        let Some(row) = self.rows.get_mut(key) else { return };
+        let id = instance.id().clone();
+        let cut = |instance: &Instance| instance.tags().left_out();
+        let cut_before = row.instance.as_deref().map_or(0, cut);
+        if cut(&instance) > 0 && cut(&instance) != cut_before {
+            self.cut.push((id.clone(), cut(&instance)));
+        }
+        if std::mem::replace(&mut row.revision, revision) != revision {
+            self.touched.insert(id.clone());
+        }
+        match row.instance.replace(instance.clone()) {
+            // The old allocation stays, so that readers can compare pointers.
+            Some(old) if old == instance => row.instance = Some(old),
+            Some(old) if *old.id() == id => {
+                self.touched.insert(id);
+            }
+            old => {
+                if let Some(old) = old {
+                    self.unlink(old.id(), key);
+                }
+                self.link(&id, key);
+            }
+        }
+    }
+
+    fn link(&mut self, id: &InstanceId, key: &Arc<str>) {
+        match self.keys_of.entry(id.clone()) {
+            Place::Occupied(mut keys) => keys.get_mut().push(key.clone()),
+            Place::Vacant(none) => drop(none.insert(Keys::One(key.clone()))),
+        }
+        self.touched.insert(id.clone());
+    }
+
+    fn hold(&mut self, key: &Arc<str>, hold: Hold) {
+        let Some(row) = self.rows.get_mut(key) else { return };
+        // A value that is gone cannot be unreadable any more; its last good one is what is held.
+        self.unreadable -= usize::from(row.fault.take().is_some());
+        self.held += usize::from(row.hold.replace(hold).is_none());
+        self.touched.extend(row.instance.as_ref().map(|instance| instance.id().clone()));
+        if let Hold::Until(deadline) = hold {
+            self.next_expiry = Some(self.next_expiry.map_or(deadline, |next| next.min(deadline)));
+        }
+    }
+
+    fn remove(&mut self, key: &Arc<str>) {
+        let Some(row) = self.rows.remove(key) else { return };
+        self.held -= usize::from(row.hold.is_some());
+        self.unreadable -= usize::from(row.fault.is_some());
+        if let Some(instance) = row.instance {
+            self.unlink(instance.id(), key);
+        }
+    }
+
+    fn unlink(&mut self, id: &InstanceId, key: &Arc<str>) {
+        if self.keys_of.get_mut(id).is_some_and(|keys| keys.remove(key)) {
+            self.keys_of.remove(id);
+        }
+        self.touched.insert(id.clone());
+    }
+}

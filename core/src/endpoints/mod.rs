@@ -1,0 +1,19 @@
+//! From instances to what can be called.
+//!
+//! A [`Factory`] makes the service of one instance. The [`Endpointer`] keeps one for each instance that an
+//! instancer shows, and publishes the [`EndpointSet`] of those that take calls now. An [`Observer`] says how
+//! calls went.
+
+pub(crate) mod endpoint;
+pub(crate) mod endpointer;
+mod factory;
+mod feedback;
+mod observer;
+mod operation;
+
+pub use self::endpoint::{Connectivity, InFlight, Member, Outcome, Readiness};
+pub use self::endpointer::{EndpointSet, Endpointer, EndpointerBuilder};
+pub use self::factory::Factory;
+pub use self::feedback::FeedbackConfig;
+pub use self::observer::{ByResult, Observer};
+pub use self::operation::{Operation, OperationOf};

@@ -1,0 +1,15 @@
+//! The nouns: a service's name, its instances, and the set of them at one moment.
+
+mod address;
+mod instance;
+mod metadata;
+mod name;
+pub(crate) mod snapshot;
+mod tags;
+
+pub use self::address::{Address, Host};
+pub use self::instance::{Health, Instance, InstanceId};
+pub use self::metadata::Metadata;
+pub use self::name::ServiceName;
+pub use self::snapshot::{Freshness, Snapshot};
+pub use self::tags::Tags;
