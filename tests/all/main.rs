@@ -21,6 +21,7 @@ mod no_runtime;
 #[cfg(all(unix, feature = "grpc", feature = "http", feature = "etcd", feature = "consul"))]
 mod nothing;
 mod observability;
+mod packaging;
 #[cfg(all(unix, feature = "grpc", any(feature = "consul", feature = "etcd")))]
 mod programs;
 mod recipes;
