@@ -10,7 +10,7 @@ use fleetward_core::{
 };
 use fleetward_memory::MemoryRegistry;
 
-use crate::opened;
+use crate::registries::{Backend, Registries};
 use crate::scheme::Scheme;
 use crate::views::Views;
 
@@ -65,25 +65,73 @@ use crate::views::Views;
 /// that was not escaped: it says where the mistake stands. In a user's name or password `/`, `?`,
 /// `#`, `@`, `%` and `,` are written `%2F`, `%3F`, `%23`, `%40`, `%25` and `%2C`.
 pub async fn connect(url: &str) -> Result<RegistryHandle, Error> {
-    if let Some(handle) = opened::find(url) {
-        return Ok(handle);
-    }
+    Registries::built_in().connect(url).await
+}
+
+/// Opens a registry of the table, whether or not its URL is open already.
+pub(crate) async fn open(registries: &Registries, url: &str) -> Result<RegistryHandle, Error> {
     let parsed = RegistryUrl::parse(url)?;
-    let scheme = Scheme::parse(parsed.scheme())?;
-    // The scheme is a known one, so it is shown in any case.
+    let backend = registries.backend(parsed.scheme())?;
+    // The scheme is a known one here, so it is no secret in the wrong place.
     let shown = match parsed.hosts() {
         [] => format!("{}:…", parsed.scheme()),
         _ => parsed.to_string(),
     };
     // Boxed, for setting up TLS makes a future of 16 KiB.
-    let handle = Box::pin(open(scheme, parsed)).await.map_err(|error| {
+    let handle: Result<_, Error> = Box::pin(async {
+        let mut url = parsed;
+        let common = Common::take(&mut url, &backend)?;
+        let handle = match backend {
+            Backend::Own(open) => open(url).await?,
+            Backend::BuiltIn(scheme) => built_in(scheme, url).await?,
+        };
+        Ok(common.apply(handle))
+    })
+    .await;
+    handle.map_err(|error| {
         let error = error.with_operation("connect").with_context("url", shown);
         match is_torn(url, &error) {
             true => error.with_context("hint", "a balancer's own options are joined by %26, not &"),
             false => error,
         }
-    })?;
-    Ok(opened::remember(url, handle))
+    })
+}
+
+/// What the URL of any registry may say.
+struct Common {
+    reflector: ReflectorConfig,
+    register: RegisterOptions,
+    views: Views,
+    service: Option<ServiceName>,
+}
+
+impl Common {
+    fn take(url: &mut RegistryUrl, backend: &Backend) -> Result<Self, Error> {
+        let reflector = reflector_config(url.options())?;
+        // For whoever makes a channel of it; a bad one is found here already.
+        balancer(url.options())?;
+        let views = Views::take(url.options())?;
+        // A fixed list takes no registrations.
+        let register = match backend {
+            Backend::BuiltIn(Scheme::Static) => RegisterOptions::default(),
+            _ => RegisterOptions::from_url(url.options())?,
+        };
+        // Without hosts the path says where the registry is, for a fixed list and for a scheme of the program's own.
+        let service = match (backend, url.hosts()) {
+            (Backend::BuiltIn(Scheme::Static) | Backend::Own(_), []) => None,
+            _ => url.take_service()?,
+        };
+        Ok(Self { reflector, register, views, service })
+    }
+
+    fn apply(self, handle: RegistryHandle) -> RegistryHandle {
+        let handle = handle.with_reflector_config(self.reflector);
+        let handle = self.views.apply(handle.with_register_options(self.register));
+        match self.service {
+            Some(service) => handle.with_default_service(service),
+            None => handle,
+        }
+    }
 }
 
 /// Whether the error is there because a balancer's own options were joined by `&`, and so taken for the
@@ -107,22 +155,14 @@ fn is_torn(url: &str, error: &Error) -> bool {
         })
 }
 
-async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Error> {
-    let config = reflector_config(url.options())?;
-    // For who makes a channel of it; a bad one is found here already.
-    balancer(url.options())?;
-    let views = Views::take(url.options())?;
-    if scheme == Scheme::Static {
-        return Ok(views.apply(fixed(&mut url)?));
-    }
-    let register = RegisterOptions::from_url(url.options())?;
-    let service = url.take_service()?;
-    let handle = match scheme {
+async fn built_in(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Error> {
+    Ok(match scheme {
         Scheme::Memory => {
             let name = memory_name(&url)?;
             url.options().finish()?;
             RegistryHandle::new(MemoryRegistry::shared(&name))
         }
+        Scheme::Static => fixed(url)?,
         #[cfg(feature = "consul")]
         Scheme::Consul => {
             let config = fleetward_consul::ConsulConfig::from_url(url)?;
@@ -137,14 +177,6 @@ async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Er
         }
         #[cfg(not(feature = "etcd"))]
         Scheme::Etcd => return Err(Error::invalid_input("built without etcd")),
-        // As above.
-        Scheme::Static => fixed(&mut url)?,
-    };
-    let handle = handle.with_reflector_config(config).with_register_options(register);
-    let handle = views.apply(handle);
-    Ok(match service {
-        Some(service) => handle.with_default_service(service),
-        None => handle,
     })
 }
 
@@ -165,8 +197,7 @@ async fn open(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle, Er
 /// As [`connect`]; and [`InvalidInput`](crate::ErrorKind::InvalidInput) if the URL names no
 /// service.
 pub async fn discover(url: &str) -> Result<Arc<dyn Instancer>, Error> {
-    let handle = connect(url).await?;
-    handle.service(named(&handle)?)
+    Registries::built_in().discover(url).await
 }
 
 /// Registers an instance of the service that the URL names: short for [`connect`] and
@@ -191,16 +222,7 @@ pub async fn discover(url: &str) -> Result<Arc<dyn Instancer>, Error> {
 /// As [`discover`], and why the first attempt to register failed; with `keep_trying` only if it can never
 /// succeed.
 pub async fn register(url: &str, instance: Instance) -> Result<Registration, Error> {
-    let handle = connect(url).await?;
-    handle.register(named(&handle)?, instance).await
-}
-
-fn named(handle: &RegistryHandle) -> Result<ServiceName, Error> {
-    handle.default_service().cloned().ok_or_else(|| {
-        Error::invalid_input(
-            "the URL names no service; put its name at the end, as in etcd://127.0.0.1:2379/greeter",
-        )
-    })
+    Registries::built_in().register(url, instance).await
 }
 
 /// The balancer that a URL names.
@@ -236,15 +258,13 @@ fn memory_name(url: &RegistryUrl) -> Result<String, Error> {
     }
 }
 
-/// `static:a:1,b:2`; `static://a:1,b:2/greeter` names the service as well.
-fn fixed(url: &mut RegistryUrl) -> Result<RegistryHandle, Error> {
-    let (addresses, service) = if url.hosts().is_empty() {
-        (url.path().split(',').map(str::to_owned).collect(), None)
-    } else {
-        (url.hosts().to_vec(), url.take_service()?)
-    };
+/// `static:a:1,b:2`, or `static://a:1,b:2/greeter`, whose service's name has been taken.
+fn fixed(mut url: RegistryUrl) -> Result<RegistryHandle, Error> {
     url.options().finish()?;
-    let service = service.map_or_else(|| ServiceName::new("static"), Ok)?;
+    let addresses = match url.hosts() {
+        [] => url.path().split(',').map(str::to_owned).collect(),
+        hosts => hosts.to_vec(),
+    };
     let mut instances = Vec::new();
     for (place, address) in addresses.iter().enumerate().filter(|(_, a)| !a.is_empty()) {
         let instance = Instance::new(address.as_str());
@@ -255,6 +275,7 @@ fn fixed(url: &mut RegistryUrl) -> Result<RegistryHandle, Error> {
             "the list is empty; write static:127.0.0.1:3000,127.0.0.1:3001",
         ));
     }
+    let service = ServiceName::new("static")?;
     let list = FixedInstancer::new(service.as_str(), instances);
     Ok(RegistryHandle::fixed(Arc::new(list)).with_default_service(service))
 }

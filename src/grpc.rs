@@ -1,9 +1,10 @@
 //! Load-balanced, retrying channels for tonic's generated clients.
 
-use fleetward_core::registry::RegistryUrl;
 use fleetward_core::task::current_runtime;
 use fleetward_core::{Error, Factory};
 pub use fleetward_grpc::*;
+
+use crate::registries::{Located, Registries, Target};
 
 /// Opens a channel to the service that a URL names.
 ///
@@ -29,6 +30,17 @@ pub use fleetward_grpc::*;
 /// A channel to an [`Instancer`](crate::Instancer) that is at hand is made by
 /// [`build`](ChannelBuilder::build); so several channels share one registry handle.
 pub trait Connect: Sized {
+    /// Opens the URL by a table of registries that knows schemes of your own.
+    ///
+    /// ```no_run
+    /// # async fn connect(registries: fleetward::registry::Registries) -> Result<(), fleetward::Error> {
+    /// use fleetward::grpc::{Channel, Connect};
+    /// let channel = Channel::builder("hosts:a.example,b.example").registries(&registries).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn registries(self, registries: &Registries) -> ChannelBuilder<Located>;
+
     /// Opens the registry ([`connect`](crate::connect)) and starts to follow the service. Nothing
     /// is awaited from the network: a registry or an instance that is down is met by the calls.
     ///
@@ -61,7 +73,12 @@ pub trait Connect: Sized {
     ) -> impl Future<Output = Result<Channel<S>, Error>> + Send;
 }
 
-impl<T: AsRef<str> + Send> Connect for ChannelBuilder<T> {
+impl<T: Target> Connect for ChannelBuilder<T> {
+    fn registries(self, registries: &Registries) -> ChannelBuilder<Located> {
+        let located = self.target().located(registries);
+        self.with_target(located)
+    }
+
     async fn connect(self) -> Result<Channel, Error> {
         let connector = self.connector();
         self.connect_on(connector).await
@@ -72,11 +89,9 @@ impl<T: AsRef<str> + Send> Connect for ChannelBuilder<T> {
         factory: impl Factory<S>,
     ) -> Result<Channel<S>, Error> {
         current_runtime("connect")?;
-        let url = self.target().as_ref();
-        let instancer = crate::discover(url).await?;
-        let balancer = crate::connect::balancer(RegistryUrl::parse(url)?.options())?;
-        let builder = self.with_target(instancer);
-        Ok(match balancer {
+        let resolved = self.target().resolve().await?;
+        let builder = self.with_target(resolved.instancer);
+        Ok(match resolved.balancer {
             Some(balancer) => builder.balancer_or(|| balancer),
             None => builder,
         }

@@ -1,9 +1,10 @@
 //! Load-balanced, retrying HTTP clients.
 
-use fleetward_core::registry::RegistryUrl;
 use fleetward_core::task::current_runtime;
 use fleetward_core::{Error, Factory};
 pub use fleetward_http::*;
+
+use crate::registries::{Located, Registries, Target};
 
 /// Opens a client of the service that a URL names.
 ///
@@ -28,6 +29,17 @@ pub use fleetward_http::*;
 /// A client of an [`Instancer`](crate::Instancer) that is at hand is made by [`build`](ClientBuilder::build); so several
 /// clients share one registry handle.
 pub trait Connect: Sized {
+    /// Opens the URL by a table of registries that knows schemes of your own.
+    ///
+    /// ```no_run
+    /// # async fn connect(registries: fleetward::registry::Registries) -> Result<(), fleetward::Error> {
+    /// use fleetward::http::{Client, Connect};
+    /// let client = Client::builder("hosts:a.example,b.example").registries(&registries).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn registries(self, registries: &Registries) -> ClientBuilder<Located>;
+
     /// Opens the registry ([`connect`](crate::connect)) and starts to follow the service. Nothing
     /// is awaited from the network: a registry or an instance that is down is met by the calls.
     ///
@@ -50,17 +62,20 @@ pub trait Connect: Sized {
     ) -> impl Future<Output = Result<Client<S>, Error>> + Send;
 }
 
-impl<T: AsRef<str> + Send> Connect for ClientBuilder<T> {
+impl<T: Target> Connect for ClientBuilder<T> {
+    fn registries(self, registries: &Registries) -> ClientBuilder<Located> {
+        let located = self.target().located(registries);
+        self.with_target(located)
+    }
+
     async fn connect_on<S: Clone + Send + Sync + 'static>(
         self,
         factory: impl Factory<S>,
     ) -> Result<Client<S>, Error> {
         current_runtime("connect")?;
-        let url = self.target().as_ref();
-        let instancer = crate::discover(url).await?;
-        let balancer = crate::connect::balancer(RegistryUrl::parse(url)?.options())?;
-        let builder = self.with_target(instancer);
-        Ok(match balancer {
+        let resolved = self.target().resolve().await?;
+        let builder = self.with_target(resolved.instancer);
+        Ok(match resolved.balancer {
             Some(balancer) => builder.balancer_or(|| balancer),
             None => builder,
         }

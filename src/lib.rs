@@ -2,11 +2,20 @@
 
 mod connect;
 mod opened;
+pub mod prelude;
+mod registries;
 mod scheme;
 mod views;
 
 pub use connect::{connect, discover, register};
 pub use fleetward_core::*;
+
+/// A registry, whatever it is: its URL, and the handle that discovers and registers.
+pub mod registry {
+    pub use fleetward_core::registry::*;
+
+    pub use crate::registries::{Located, Registries, Target};
+}
 
 /// The load balancing algorithms.
 pub mod balancers {

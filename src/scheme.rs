@@ -23,7 +23,11 @@ const SCHEMES: &[(&str, Scheme, Option<&str>, bool)] = &[
 ];
 
 impl Scheme {
-    pub(crate) fn parse(scheme: &str) -> Result<Self, Error> {
+    /// The built-in one of that scheme; `own` are those that stand beside them.
+    pub(crate) fn parse<'a>(
+        scheme: &str,
+        own: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, Error> {
         match SCHEMES.iter().find(|(name, ..)| *name == scheme) {
             Some((_, backend, _, true)) => Ok(*backend),
             Some((_, _, feature, false)) => Err(Error::new(
@@ -35,7 +39,8 @@ impl Scheme {
             )
             .with_context("scheme", scheme)),
             None => {
-                let known: Vec<_> = SCHEMES.iter().map(|(name, ..)| format!("{name}:")).collect();
+                let built_in = SCHEMES.iter().map(|(name, ..)| *name);
+                let known: Vec<_> = built_in.chain(own).map(|name| format!("{name}:")).collect();
                 let known = known.join(", ");
                 // It is the user's name, or a token, where the scheme was forgotten.
                 Err(Error::invalid_input(format!("unknown registry; there are: {known}"))
@@ -51,8 +56,9 @@ mod tests {
 
     #[test]
     fn an_unknown_scheme_lists_those_there_are() {
-        let error = Scheme::parse("zookeeper").unwrap_err().to_string();
-        for (name, ..) in SCHEMES {
+        let error = Scheme::parse("zookeeper", ["hosts"]).unwrap_err().to_string();
+        let built_in = SCHEMES.iter().map(|(name, ..)| *name);
+        for name in built_in.chain(["hosts"]) {
             assert!(error.contains(&format!("{name}:")), "{error}");
         }
     }
@@ -60,7 +66,7 @@ mod tests {
     #[cfg(not(feature = "etcd"))]
     #[test]
     fn a_scheme_whose_feature_is_off_says_which_one_to_switch_on() {
-        let error = Scheme::parse("etcd").unwrap_err();
+        let error = Scheme::parse("etcd", []).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("features = [\"etcd\"]"), "{error}");
     }

@@ -215,3 +215,88 @@ async fn an_http_client_opens_by_url_too_and_calls_who_registers() {
     let response = client.send(request).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
 }
+
+mod own_schemes {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use fleetward::discovery::FixedInstancer;
+    use fleetward::registry::{Registries, RegistryUrl};
+    use fleetward::{Error, Instance, Instancer, RegistryHandle};
+
+    /// A fixed list in the URL: its hosts, or its path.
+    fn list(mut url: RegistryUrl) -> Result<RegistryHandle, Error> {
+        url.options().finish()?;
+        let hosts: Vec<_> = match url.hosts() {
+            [] => url.path().split('+').map(str::to_owned).collect(),
+            hosts => hosts.to_vec(),
+        };
+        let instances = hosts.iter().map(|host| Instance::new(host.as_str()));
+        let instances = instances.collect::<Result<Vec<_>, _>>()?;
+        Ok(RegistryHandle::fixed(Arc::new(FixedInstancer::new("list", instances))))
+    }
+
+    fn table() -> (Registries, Arc<AtomicUsize>) {
+        let opened = Arc::new(AtomicUsize::new(0));
+        let counted = opened.clone();
+        let registries = Registries::new().with_scheme("List", move |url| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async { list(url) }
+        });
+        (registries, opened)
+    }
+
+    #[tokio::test]
+    async fn they_are_opened_once_and_with_the_options_that_every_registry_has() {
+        let (registries, opened) = table();
+        let url = "list://10.0.0.1:80,10.0.0.2:80/shop?subset=1&ttl=5s&balancer=random";
+        let one = registries.discover(url).await.unwrap();
+        assert_eq!(one.subscribe().current().instances.len(), 1, "a subset");
+        let again = registries.clone().connect(url).await.unwrap();
+        assert_eq!(opened.load(Ordering::SeqCst), 1);
+        drop((one, again));
+        registries.connect(url).await.unwrap();
+        assert_eq!(opened.load(Ordering::SeqCst), 2, "nobody used it any more");
+    }
+
+    #[tokio::test]
+    async fn without_hosts_the_path_is_the_scheme_s_own() {
+        let handle = table().0.connect("list:10.0.0.1:80+10.0.0.2:80").await.unwrap();
+        let shop = handle.service("shop").unwrap();
+        assert_eq!(shop.subscribe().current().instances.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn errors_name_them_and_what_they_refuse() {
+        let (registries, _) = table();
+        let error = registries.connect("lists:a").await.unwrap_err().to_string();
+        assert!(error.contains("etcds:, list:"), "{error}");
+        let error = registries.connect("list://10.0.0.1:80/shop?color=red").await.unwrap_err();
+        assert!(error.to_string().contains("unknown option"), "{error}");
+        let error = fleetward::connect("list:10.0.0.1:80").await.unwrap_err().to_string();
+        assert!(error.contains("unknown registry"), "no table is global: {error}");
+    }
+
+    #[tokio::test]
+    async fn a_built_in_scheme_can_be_replaced_in_one_table() {
+        let registries = Registries::new().with_scheme("memory", |url| async { list(url) });
+        let url = "memory://10.0.0.1:80/replaced";
+        let view = registries.discover(url).await.unwrap();
+        assert_eq!(view.subscribe().current().instances.len(), 1);
+        let built_in = fleetward::discover("memory:replaced").await.unwrap();
+        assert!(built_in.subscribe().current().instances.is_empty());
+    }
+
+    #[cfg(feature = "grpc")]
+    #[tokio::test]
+    async fn a_channel_is_made_of_them() {
+        use fleetward::grpc::{Channel, Connect};
+        let (registries, opened) = table();
+        let url = "list://127.0.0.1:1/shop?balancer=round_robin";
+        let channel = Channel::builder(url).registries(&registries).connect().await.unwrap();
+        assert_eq!(opened.load(Ordering::SeqCst), 1);
+        assert!(format!("{channel:?}").contains("RoundRobin"), "{channel:?}");
+        Channel::builder(url).connect().await.unwrap_err();
+        Channel::builder(registries.at(url)).connect().await.unwrap();
+    }
+}

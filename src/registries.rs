@@ -1,0 +1,214 @@
+//! The registries that a program can open by URL: those built in, and its own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use fleetward_core::registry::RegistryUrl;
+use fleetward_core::{
+    Balancer, Error, Instance, Instancer, Registration, RegistryHandle, ServiceName,
+};
+use futures::future::BoxFuture;
+
+use crate::connect;
+use crate::opened::Opened;
+use crate::scheme::Scheme;
+
+/// What opens a URL.
+pub(crate) enum Backend {
+    BuiltIn(Scheme),
+    Own(Arc<Opener>),
+}
+
+type Opener =
+    dyn Fn(RegistryUrl) -> BoxFuture<'static, Result<RegistryHandle, Error>> + Send + Sync;
+
+/// The registries that can be opened by URL: the built-in ones, and schemes of your own.
+///
+/// [`connect`](crate::connect) and its short forms use a table with the built-in schemes only. A program with a
+/// backend of its own makes a table, adds a scheme to it, and gives the table to whatever connects: there is no global
+/// state to register anything in.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use std::sync::Arc;
+/// use fleetward::discovery::FixedInstancer;
+/// use fleetward::registry::{Registries, RegistryUrl};
+/// use fleetward::{Error, Instance, Instancer, RegistryHandle};
+///
+/// /// `hosts:a,b`: port 80 of each. A real backend returns `RegistryHandle::new(…)`.
+/// async fn hosts(mut url: RegistryUrl) -> Result<RegistryHandle, Error> {
+///     url.options().finish()?; // no options of its own: any that is left is an error
+///     let instances = url.path().split(',').map(|host| Instance::new(format!("{host}:80")));
+///     let instances = instances.collect::<Result<Vec<_>, _>>()?;
+///     Ok(RegistryHandle::fixed(Arc::new(FixedInstancer::new("hosts", instances))))
+/// }
+///
+/// let registries = Registries::new().with_scheme("hosts", hosts);
+/// let shop = registries.connect("hosts:a.example,b.example").await?.service("shop")?;
+/// assert_eq!(shop.subscribe().current().instances.len(), 2);
+/// # Ok::<(), Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A channel or an HTTP client takes a table as `Channel::builder("hosts:a,b").registries(&registries).connect()`.
+#[derive(Clone, Default)]
+#[must_use]
+pub struct Registries {
+    schemes: BTreeMap<String, Arc<Opener>>,
+    /// Shared by all clones; a table with other schemes has its own.
+    opened: Arc<Opened>,
+}
+
+static BUILT_IN: LazyLock<Registries> = LazyLock::new(Registries::new);
+
+impl Registries {
+    /// The built-in registries.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn built_in() -> &'static Self {
+        &BUILT_IN
+    }
+
+    /// Adds a scheme, which is matched in lower case. It wins over a built-in one of the same name.
+    ///
+    /// `open` gets the URL without the options that every registry has (see [`connect`](crate::connect)) and without the
+    /// service's name at the end of its path, if the URL has hosts. It takes its own options and then calls
+    /// [`finish`](crate::registry::Options::finish), which makes an error of those that are left.
+    pub fn with_scheme<F>(
+        mut self,
+        scheme: &str,
+        open: impl Fn(RegistryUrl) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<RegistryHandle, Error>> + Send + 'static,
+    {
+        let open = move |url| -> BoxFuture<'static, _> { Box::pin(open(url)) };
+        self.schemes.insert(scheme.to_ascii_lowercase(), Arc::new(open));
+        self.opened = Arc::default();
+        self
+    }
+
+    /// Opens a registry of this table; see [`connect`](crate::connect).
+    ///
+    /// # Errors
+    /// As [`connect`](crate::connect), and those of the scheme's own opener.
+    pub async fn connect(&self, url: &str) -> Result<RegistryHandle, Error> {
+        if let Some(handle) = self.opened.find(url) {
+            return Ok(handle);
+        }
+        let handle = connect::open(self, url).await?;
+        Ok(self.opened.remember(url, handle))
+    }
+
+    /// The live view of the service that the URL names; see [`discover`](crate::discover).
+    ///
+    /// # Errors
+    /// As [`discover`](crate::discover).
+    pub async fn discover(&self, url: &str) -> Result<Arc<dyn Instancer>, Error> {
+        let handle = self.connect(url).await?;
+        handle.service(named(&handle)?)
+    }
+
+    /// Registers an instance of the service that the URL names; see [`register`](crate::register).
+    ///
+    /// # Errors
+    /// As [`register`](crate::register).
+    pub async fn register(&self, url: &str, instance: Instance) -> Result<Registration, Error> {
+        let handle = self.connect(url).await?;
+        handle.register(named(&handle)?, instance).await
+    }
+
+    /// The URL as one of this table, for a builder that takes URLs.
+    pub fn at(&self, url: impl Into<String>) -> Located {
+        Located { registries: self.clone(), url: url.into() }
+    }
+
+    /// What opens that scheme.
+    pub(crate) fn backend(&self, scheme: &str) -> Result<Backend, Error> {
+        match self.schemes.get(scheme) {
+            Some(open) => Ok(Backend::Own(open.clone())),
+            None => {
+                let own = self.schemes.keys().map(String::as_str);
+                Scheme::parse(scheme, own).map(Backend::BuiltIn)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Registries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registries").field("schemes", &self.schemes.keys()).finish_non_exhaustive()
+    }
+}
+
+fn named(handle: &RegistryHandle) -> Result<ServiceName, Error> {
+    handle.default_service().cloned().ok_or_else(|| {
+        Error::invalid_input(
+            "the URL names no service; put its name at the end, as in etcd://127.0.0.1:2379/greeter",
+        )
+    })
+}
+
+/// A URL and the table that it is opened by; made by [`Registries::at`]. It may hold a password: `Debug` shows no URL.
+#[derive(Clone)]
+pub struct Located {
+    registries: Registries,
+    url: String,
+}
+
+impl fmt::Debug for Located {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Located").field("registries", &self.registries).finish_non_exhaustive()
+    }
+}
+
+/// What a URL says of a service.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Resolved {
+    pub(crate) instancer: Arc<dyn Instancer>,
+    pub(crate) balancer: Option<Arc<dyn Balancer>>,
+}
+
+/// A service as a URL names it: what builders of channels and clients connect to.
+///
+/// A text is opened by the built-in registries, a [`Located`] by the table that made it.
+pub trait Target: Send {
+    /// Opens the registry; returns the service's instances and the balancer that the URL names.
+    #[doc(hidden)]
+    fn resolve(&self) -> impl Future<Output = Result<Resolved, Error>> + Send;
+
+    /// The same URL, opened by another table.
+    #[doc(hidden)]
+    fn located(&self, registries: &Registries) -> Located;
+}
+
+async fn resolve(registries: &Registries, url: &str) -> Result<Resolved, Error> {
+    let instancer = registries.discover(url).await?;
+    let balancer = connect::balancer(RegistryUrl::parse(url)?.options())?;
+    Ok(Resolved { instancer, balancer })
+}
+
+impl<T: AsRef<str> + Send + Sync> Target for T {
+    async fn resolve(&self) -> Result<Resolved, Error> {
+        resolve(Registries::built_in(), self.as_ref()).await
+    }
+
+    fn located(&self, registries: &Registries) -> Located {
+        registries.at(self.as_ref())
+    }
+}
+
+impl Target for Located {
+    async fn resolve(&self) -> Result<Resolved, Error> {
+        resolve(&self.registries, &self.url).await
+    }
+
+    fn located(&self, registries: &Registries) -> Located {
+        registries.at(self.url.clone())
+    }
+}
