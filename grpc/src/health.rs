@@ -230,7 +230,8 @@ impl Service<http::Request<Body>> for Native {
         let response = self.0.call(request);
         Box::pin(async move {
             let response = response.await.map_err(|error| Status::from_error(error.into()))?;
-            match response.body().head() {
+            let is_over = http_body::Body::is_end_stream(response.body());
+            match Head::of(&response, is_over) {
                 Head::Foreign(_) => {
                     Err(Status::unavailable(describe_foreign(&response.into_parts().0)))
                 }

@@ -8,18 +8,18 @@ mod frames;
 mod health;
 mod hedging;
 mod propagate;
-mod response;
 mod retry;
 mod service_config;
 #[cfg(feature = "tls")]
 mod tls;
 
 pub use channel::{Channel, ChannelBuilder};
-pub use connection::{Connection, ConnectionConfig, ConnectionError, Connector, ResponseFuture};
+pub use connection::{
+    Connection, ConnectionConfig, ConnectionError, Connector, ResponseBody, ResponseFuture,
+};
 pub use health::GrpcHealth;
 pub use hedging::HedgingPolicy;
 pub use propagate::{propagate_deadline, stamp_arrival};
-pub use response::ResponseBody;
 pub use retry::RetryPolicy;
 pub use service_config::{MethodConfig, RetryThrottling, ServiceConfig, ServiceConfigBuilder};
 #[cfg(feature = "tls")]

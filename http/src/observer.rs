@@ -32,6 +32,8 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
+    type Observed = Response<ResponseBody<B>>;
+
     fn response(
         &self,
         mut response: Response<ResponseBody<B>>,

@@ -18,6 +18,8 @@ use crate::{BoxError, Error};
 /// struct ByStatus;
 ///
 /// impl Observer<u16> for ByStatus {
+///     type Observed = u16;
+///
 ///     fn response(&self, status: u16, call: InFlight) -> u16 {
 ///         call.finish(match status {
 ///             ..400 => Outcome::Success,
@@ -30,8 +32,11 @@ use crate::{BoxError, Error};
 /// }
 /// ```
 pub trait Observer<Response>: Send + Sync {
+    /// What the caller gets: the response as it came, or one that takes the call to its end.
+    type Observed;
+
     /// A response has come. What is returned goes to the caller.
-    fn response(&self, response: Response, call: InFlight) -> Response;
+    fn response(&self, response: Response, call: InFlight) -> Self::Observed;
 
     /// The call ended in an error: a failure, unless nothing was sent to the instance
     /// ([`Error::is_unsent`]), or this says otherwise.
@@ -48,6 +53,8 @@ pub trait Observer<Response>: Send + Sync {
 pub struct ByResult;
 
 impl<Response> Observer<Response> for ByResult {
+    type Observed = Response;
+
     fn response(&self, response: Response, call: InFlight) -> Response {
         call.finish(Outcome::Success);
         response

@@ -352,6 +352,8 @@ async fn whether_weights_are_even_is_known_after_any_change() {
 struct ByText;
 
 impl Observer<String> for ByText {
+    type Observed = String;
+
     fn response(&self, text: String, call: InFlight) -> String {
         call.finish(if text == A { Outcome::FAILURE } else { Outcome::Success });
         text

@@ -13,6 +13,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
 
+use super::body::CallBody;
 use super::head::{Head, describe_foreign};
 use super::observer::ByStatus;
 use super::replay::{Sending, Sent};
@@ -76,7 +77,7 @@ impl<'a, S: Transport> Service<Sending<'a>> for Attempts<'_, S>
 where
     S::Error: Into<BoxError>,
 {
-    type Response = http::Response<ResponseBody>;
+    type Response = http::Response<CallBody>;
     type Error = BoxError;
     type Future = Attempt<'a, S>;
 
@@ -140,7 +141,7 @@ impl<S: Transport> Future for Attempt<'_, S>
 where
     S::Error: Into<BoxError>,
 {
-    type Output = Result<http::Response<ResponseBody>, BoxError>;
+    type Output = Result<http::Response<CallBody>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -157,7 +158,9 @@ where
                     Err(Rejected { code, head: response.into_parts().0 }.into())
                 }
                 Head::Begun | Head::Succeeded => {
-                    std::mem::take(this.sent).commit(&mut response);
+                    if let Some(sent) = std::mem::take(this.sent).commit() {
+                        response.body_mut().hold(sent);
+                    }
                     Ok(response)
                 }
             },

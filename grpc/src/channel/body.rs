@@ -1,72 +1,51 @@
-//! The body of a response: what comes over the connection, and what its channel does as it goes by.
+//! The body of a response as a channel's caller gets it.
 
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use fleetward_core::InstanceId;
-use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
-use crate::channel::{Head, Observed, Sent, Tail};
-use crate::connection::Transport;
+use super::head::Head;
+use super::observer::Observed;
+use super::replay::Sent;
+use super::tail::Tail;
+use crate::connection::ResponseBody;
 use crate::deadline::Deadline;
 
-/// The body of a response, as a [`Connection`](crate::Connection) gives it out.
+/// What comes in for a response, and what its channel does at the end of the call.
 ///
-/// Errors name the instance. Dropped before its end, it resets the stream.
-///
-/// One type from the connection to the caller: a channel fills in what it has to do at the end of the
-/// call, where a body around the body would cost each call an allocation and each frame a detour.
-#[derive(Default)]
-pub struct ResponseBody {
+/// Each part of the channel adds what it has to do: a body around a body would cost each call an allocation and
+/// each frame a detour.
+pub(super) struct CallBody {
     head: Head,
     // In the order in which they are to be dropped.
     /// Gone with a deadline that has passed.
-    transport: Option<Transport>,
+    transport: Option<ResponseBody>,
     observed: Observed,
     sent: Option<Sent>,
     tail: Option<Tail>,
 }
 
-impl ResponseBody {
-    /// A response as it comes in from `instance`. `room` is what the request's extensions were kept
-    /// in; made anew for each response it would be three allocations.
-    pub(crate) fn begin(
-        response: http::Response<Transport>,
-        instance: InstanceId,
-        mut room: Extensions,
-    ) -> http::Response<Self> {
-        let head = Head::of(&response, response.body().is_end_stream());
-        let mut response = response.map(|transport| Self {
-            head,
-            // What has ended keeps no connection open.
-            transport: Some(transport).filter(|transport| !transport.is_end_stream()),
-            ..Self::default()
-        });
-        room.clear();
-        room.insert(instance);
-        room.extend(std::mem::take(response.extensions_mut()));
-        *response.extensions_mut() = room;
-        response
+impl CallBody {
+    pub(super) fn new(head: Head, transport: ResponseBody, observed: Observed) -> Self {
+        // What has ended keeps no connection open.
+        let transport = Some(transport).filter(|transport| !transport.is_end_stream());
+        Self { head, transport, observed, sent: None, tail: None }
     }
 
     /// What the response's head says of the call.
-    pub(crate) fn head(&self) -> Head {
+    pub(super) fn head(&self) -> Head {
         self.head
     }
 
-    pub(crate) fn observe(&mut self, observed: Observed) {
-        self.observed = observed;
-    }
-
-    pub(crate) fn hold(&mut self, sent: Sent) {
+    pub(super) fn hold(&mut self, sent: Sent) {
         self.sent = Some(sent);
     }
 
-    pub(crate) fn follow(&mut self, tail: Tail) {
+    pub(super) fn follow(&mut self, tail: Tail) {
         self.tail = Some(tail);
     }
 
@@ -80,7 +59,7 @@ impl ResponseBody {
 
     /// The deadline has passed.
     fn exceeded(&mut self, deadline: Deadline) -> Option<Status> {
-        let instance = self.transport.as_ref().map(Transport::instance);
+        let instance = self.transport.as_ref().and_then(ResponseBody::instance);
         let status = self.tail.as_ref()?.exceeded(deadline, instance);
         // Resets the stream: the server need not go on.
         self.transport = None;
@@ -91,7 +70,7 @@ impl ResponseBody {
     }
 }
 
-impl Body for ResponseBody {
+impl Body for CallBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -133,8 +112,8 @@ impl Body for ResponseBody {
     }
 }
 
-impl fmt::Debug for ResponseBody {
+impl fmt::Debug for CallBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseBody").field("ended", &self.is_end_stream()).finish_non_exhaustive()
+        f.debug_struct("CallBody").field("ended", &self.is_end_stream()).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! What a generated client is made of: balancing, retry and deadline over the connections.
 
 mod attempts;
+mod body;
 mod builder;
 mod head;
 mod observer;
@@ -26,12 +27,10 @@ use self::attempts::Attempts;
 pub use self::builder::ChannelBuilder;
 pub(crate) use self::head::{Head, describe_foreign};
 use self::observer::ByStatus;
-pub(crate) use self::observer::Observed;
 use self::plan::{Defaults, Plans};
 use self::policy::CallPolicy;
-pub(crate) use self::replay::Sent;
 use self::replay::{Buffer, Kept, Replay};
-pub(crate) use self::tail::Tail;
+use self::tail::Tail;
 use crate::deadline::Deadline;
 use crate::{Connection, ResponseBody, ServiceConfig};
 

@@ -6,38 +6,43 @@ use bytes::Bytes;
 use fleetward_core::BoxError;
 use fleetward_core::endpoints::{InFlight, Observer, Outcome};
 use http::HeaderMap;
-use http_body::Frame;
+use http_body::{Body, Frame};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use super::body::CallBody;
 use super::head::Head;
 use super::policy::Pushback;
-use crate::connection::Fate;
-use crate::{ConnectionError, ResponseBody};
+use crate::ConnectionError;
+use crate::connection::{Fate, ResponseBody};
 
 /// Judges calls by their gRPC status and counts them as under way until their response's body ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ByStatus;
 
 impl Observer<http::Response<ResponseBody>> for ByStatus {
+    type Observed = http::Response<CallBody>;
+
     fn response(
         &self,
-        mut response: http::Response<ResponseBody>,
+        response: http::Response<ResponseBody>,
         mut call: InFlight,
-    ) -> http::Response<ResponseBody> {
-        match response.body().head() {
+    ) -> http::Response<CallBody> {
+        let mut observed = Observed::default();
+        let head = Head::of(&response, response.body().is_end_stream());
+        match head {
             Head::Failed(code) => call.finish(outcome(code, response.headers())),
             // A gateway's word that the instance is in trouble.
             Head::Foreign(Code::Unavailable) => call.finish(Outcome::FAILURE),
             Head::Foreign(_) => call.finish(Outcome::Foreign),
             Head::Succeeded => call.finish(Outcome::Success),
             Head::Begun => {
-                let head = Instant::now();
-                call.heard_at(head);
-                response.body_mut().observe(Observed(Some((call, head))));
+                let came = Instant::now();
+                call.heard_at(came);
+                observed = Observed(Some((call, came)));
             }
         }
-        response
+        response.map(|body| CallBody::new(head, body, observed))
     }
 
     fn error(&self, error: &BoxError) -> Outcome {

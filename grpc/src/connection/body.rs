@@ -1,5 +1,6 @@
 //! What comes in for a response, with errors that a gRPC client understands.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -13,12 +14,15 @@ use super::error::{self, Lost};
 use super::slots::Slot;
 use super::upload::Upload;
 
-/// What comes in on a stream; its errors are statuses that name the instance.
-pub(crate) struct Transport {
+/// The body of a response, as a [`Connection`](crate::Connection) gives it out.
+///
+/// Errors are statuses that name the instance. Dropped before its end, it resets the stream.
+#[derive(Default)]
+pub struct ResponseBody {
     /// Gone at its end: a caller that keeps a finished response must not keep the connection of a
     /// removed instance open.
     incoming: Option<Incoming>,
-    instance: InstanceId,
+    instance: Option<InstanceId>,
 }
 
 struct Incoming {
@@ -29,24 +33,32 @@ struct Incoming {
     _upload: Option<Upload>,
 }
 
-impl Transport {
+impl ResponseBody {
     pub(super) fn new(
         stream: RecvStream,
         slot: Slot,
         upload: Option<Upload>,
         instance: InstanceId,
     ) -> Self {
-        let incoming = Incoming { stream, data_is_over: false, slot, _upload: upload };
-        Self { incoming: Some(incoming), instance }
+        // What has ended keeps no connection open.
+        let incoming = (!stream.is_end_stream()).then(|| Incoming {
+            stream,
+            data_is_over: false,
+            slot,
+            _upload: upload,
+        });
+        Self { incoming, instance: Some(instance) }
     }
 
-    pub(crate) fn instance(&self) -> &InstanceId {
-        &self.instance
+    /// The instance; none for an empty body that no connection has made.
+    pub fn instance(&self) -> Option<&InstanceId> {
+        self.instance.as_ref()
     }
 
     fn status(&self, error: Lost) -> Status {
         let status = error::status(error);
-        let message = format!("instance {}: {}", self.instance, status.message());
+        let Some(instance) = &self.instance else { return status };
+        let message = format!("instance {instance}: {}", status.message());
         let mut named = Status::new(status.code(), message);
         named.set_source(std::sync::Arc::new(status));
         named
@@ -90,7 +102,7 @@ impl Incoming {
     }
 }
 
-impl http_body::Body for Transport {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -108,5 +120,11 @@ impl http_body::Body for Transport {
 
     fn is_end_stream(&self) -> bool {
         self.incoming.as_ref().is_none_or(|incoming| incoming.stream.is_end_stream())
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("instance", &self.instance).finish_non_exhaustive()
     }
 }

@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 use tonic::body::Body;
 use tower_service::Service;
 
-pub(crate) use self::body::Transport;
+pub use self::body::ResponseBody;
 pub use self::config::ConnectionConfig;
 pub use self::connector::Connector;
 #[cfg(feature = "tls")]
@@ -43,7 +43,6 @@ pub(crate) use self::error::Fate;
 use self::link::Link;
 pub(crate) use self::stream::Patient;
 pub use self::stream::ResponseFuture;
-use crate::ResponseBody;
 use crate::deadline::Deadline;
 
 /// A client of one instance, as a [`Connector`] makes it: a tower service over its connection.

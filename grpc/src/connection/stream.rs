@@ -15,12 +15,11 @@ use http::header::{self, HeaderMap};
 use tonic::body::Body;
 
 use super::Inner;
-use super::body::Transport;
+use super::body::ResponseBody;
 use super::error::{ConnectionError, Lost};
 use super::link::Sender;
 use super::slots::{Closed, Slot};
 use super::upload::{self, Upload};
-use crate::ResponseBody;
 
 /// The response of a [`Connection`](super::Connection). Dropped before, the call is taken back and the server
 /// told so.
@@ -190,9 +189,15 @@ impl Future for ResponseFuture {
                 if let Some(reads) = &slot.slots().reads {
                     reads.note(0);
                 }
-                let response =
-                    response.map(|body| Transport::new(body, slot, upload, instance.clone()));
-                Ok(ResponseBody::begin(response, instance, extensions))
+                let mut response =
+                    response.map(|body| ResponseBody::new(body, slot, upload, instance.clone()));
+                // What the request's extensions were kept in; anew it would be three allocations.
+                let mut room = extensions;
+                room.clear();
+                room.insert(instance);
+                room.extend(std::mem::take(response.extensions_mut()));
+                *response.extensions_mut() = room;
+                Ok(response)
             }
             Err(error) => Err(ConnectionError::failed(instance, Lost::stream(error, slot.slots()))),
         })

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures::future::BoxFuture;
 use pin_project_lite::pin_project;
@@ -133,7 +133,7 @@ where
     O: Observer<S::Response>,
     S::Error: Into<BoxError>,
 {
-    type Output = Result<S::Response, BoxError>;
+    type Output = Result<O::Observed, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -198,7 +198,7 @@ where
         cx: &mut Context<'_>,
         observer: &O,
         attempt: &Hidden,
-    ) -> Poll<Result<S::Response, BoxError>> {
+    ) -> Poll<Result<O::Observed, BoxError>> {
         if let StateProj::Driving { service, request, in_flight, .. } = self.as_mut().project() {
             match service.poll_ready(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -217,13 +217,14 @@ where
         let StateProj::Calling { response, in_flight } = self.project() else {
             return Poll::Pending;
         };
-        response.poll(cx).map(|result| match result {
-            Ok(response) => Ok(match in_flight.take() {
-                Some(call) => observer.response(response, call),
-                None => response,
-            }),
-            Err(error) => Err(failed(error.into(), in_flight, observer)),
-        })
+        match ready!(response.poll(cx)) {
+            // It is there until the call is over.
+            Ok(response) => match in_flight.take() {
+                Some(call) => Poll::Ready(Ok(observer.response(response, call))),
+                None => Poll::Pending,
+            },
+            Err(error) => Poll::Ready(Err(failed(error.into(), in_flight, observer))),
+        }
     }
 }
 

@@ -255,7 +255,7 @@ where
     O: Observer<S::Response> + 'static,
     Req: Send + 'static,
 {
-    type Response = S::Response;
+    type Response = O::Observed;
     type Error = BoxError;
     type Future = BalancedFuture<S, O, Req>;
 

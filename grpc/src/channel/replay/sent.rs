@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::log::Log;
-use crate::ResponseBody;
 
 /// One attempt's part of the request: who holds it can commit the call to this attempt. Dropped, the
 /// attempt reads no more of a body that still comes in, and its stream is reset: HTTP/2 alone would
@@ -24,12 +23,12 @@ impl Sent {
         self.reader.as_ref().is_some_and(|(log, id)| log.is_committed_to_another(*id))
     }
 
-    /// A response has begun: no other attempt will be needed.
-    pub(in crate::channel) fn commit(self, response: &mut http::Response<ResponseBody>) {
-        if let Some((log, id)) = &self.reader {
-            log.commit(*id);
-            response.body_mut().hold(self);
-        }
+    /// A response has begun: no other attempt will be needed. Whoever reads the response holds what is returned
+    /// until its end.
+    pub(in crate::channel) fn commit(self) -> Option<Self> {
+        let (log, id) = self.reader.as_ref()?;
+        log.commit(*id);
+        Some(self)
     }
 }
 
