@@ -4,7 +4,6 @@ mod channel;
 mod codes;
 mod connection;
 mod deadline;
-mod frames;
 mod health;
 mod hedging;
 mod propagate;

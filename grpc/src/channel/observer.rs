@@ -14,7 +14,7 @@ use super::body::CallBody;
 use super::head::Head;
 use super::policy::Pushback;
 use crate::ConnectionError;
-use crate::connection::{Fate, ResponseBody};
+use crate::connection::{ResponseBody, WasSent};
 
 /// Judges calls by their gRPC status and counts them as under way until their response's body ends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,11 +47,11 @@ impl Observer<http::Response<ResponseBody>> for ByStatus {
 
     fn error(&self, error: &BoxError) -> Outcome {
         match error.downcast_ref::<ConnectionError>() {
-            Some(error) => match error.fate() {
+            Some(error) => match error.was_sent() {
                 // The instance has not seen it. That its connection is gone is known already.
-                Fate::Unsent | Fate::GoneAway => Outcome::Ignored,
-                Fate::Refused => Outcome::FAILURE,
-                Fate::Unknown => broken(error.status(), error.is_by_server()),
+                WasSent::Unsent | WasSent::GoneAway => Outcome::Ignored,
+                WasSent::Refused => Outcome::FAILURE,
+                WasSent::Unknown => broken(error.status(), error.is_by_server()),
             },
             None => match error.downcast_ref::<fleetward_core::Error>() {
                 Some(error) if error.is_unsent() => Outcome::Ignored,

@@ -12,7 +12,7 @@ use super::attempts::{Rejected, Superseded};
 use super::plan::Plan;
 use super::replay::{Replay, Sending};
 use crate::ConnectionError;
-use crate::connection::Fate;
+use crate::connection::WasSent;
 
 /// Made for each call.
 pub(super) struct CallPolicy<'a> {
@@ -73,9 +73,9 @@ impl<'a> core::retry::RetryClassifier<Sending<'a>> for CallPolicy<'_> {
             return self.by_head(rejected);
         }
         if let Some(error) = error.downcast_ref::<ConnectionError>() {
-            return match error.fate() {
-                Fate::Unsent | Fate::GoneAway => Verdict::Transparent,
-                Fate::Refused if !self.refused.swap(true, Ordering::Relaxed) => {
+            return match error.was_sent() {
+                WasSent::Unsent | WasSent::GoneAway => Verdict::Transparent,
+                WasSent::Refused if !self.refused.swap(true, Ordering::Relaxed) => {
                     Verdict::Transparent
                 }
                 _ => self.by_code(error.status().code()),

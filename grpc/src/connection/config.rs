@@ -34,13 +34,7 @@ pub struct ConnectionConfig {
     pub(super) tcp_nodelay: bool,
     pub(super) tcp_keepalive: Option<Duration>,
     pub(super) tcp_user_timeout: Option<Duration>,
-    pub(super) keep_alive_interval: Option<Duration>,
-    pub(super) keep_alive_timeout: Duration,
-    pub(super) keep_alive_while_idle: bool,
-    pub(super) stream_window: Option<u32>,
-    pub(super) connection_window: Option<u32>,
-    pub(super) adaptive_window: bool,
-    pub(super) max_frame_size: Option<u32>,
+    pub(super) http2: fleetward_http2::Config,
     pub(super) user_agent: HeaderValue,
     pub(super) authority: Option<Authority>,
 }
@@ -55,13 +49,7 @@ impl Default for ConnectionConfig {
             tcp_nodelay: true,
             tcp_keepalive: Some(Duration::from_secs(5)),
             tcp_user_timeout: Some(Duration::from_secs(10)),
-            keep_alive_interval: None,
-            keep_alive_timeout: Duration::from_secs(20),
-            keep_alive_while_idle: false,
-            stream_window: None,
-            connection_window: None,
-            adaptive_window: false,
-            max_frame_size: None,
+            http2: fleetward_http2::Config::default(),
             user_agent: HeaderValue::from_static(USER_AGENT),
             authority: None,
         }
@@ -145,21 +133,21 @@ impl ConnectionConfig {
     /// here, and is why there are none by default. Agree on more with who runs the server.
     #[must_use]
     pub fn with_http2_keep_alive_interval(mut self, interval: Duration) -> Self {
-        self.keep_alive_interval = Some(interval.clamp(Duration::from_secs(1), FOREVER));
+        self.http2 = self.http2.with_keep_alive_interval(interval);
         self
     }
 
     /// Sets how long a ping's answer may take before the connection counts as lost (default 20 s).
     #[must_use]
     pub fn with_keep_alive_timeout(mut self, timeout: Duration) -> Self {
-        self.keep_alive_timeout = timeout.min(FOREVER);
+        self.http2 = self.http2.with_keep_alive_timeout(timeout);
         self
     }
 
     /// Sets whether to ping while there are no calls (default false).
     #[must_use]
     pub fn with_keep_alive_while_idle(mut self, while_idle: bool) -> Self {
-        self.keep_alive_while_idle = while_idle;
+        self.http2 = self.http2.with_keep_alive_while_idle(while_idle);
         self
     }
 
@@ -172,8 +160,7 @@ impl ConnectionConfig {
         if stream.max(connection) > i32::MAX as u32 {
             return Err(Error::invalid_input("an HTTP/2 window has at most 2^31 - 1 bytes"));
         }
-        self.stream_window = Some(stream);
-        self.connection_window = Some(connection);
+        self.http2 = self.http2.with_initial_windows(stream, connection);
         Ok(self)
     }
 
@@ -181,7 +168,7 @@ impl ConnectionConfig {
     /// [`with_initial_windows`](Self::with_initial_windows) has no effect (default false).
     #[must_use]
     pub fn with_http2_adaptive_window(mut self, adaptive: bool) -> Self {
-        self.adaptive_window = adaptive;
+        self.http2 = self.http2.with_adaptive_window(adaptive);
         self
     }
 
@@ -195,7 +182,7 @@ impl ConnectionConfig {
                 "an HTTP/2 frame has between 2^14 and 2^24 - 1 bytes",
             ));
         }
-        self.max_frame_size = Some(bytes);
+        self.http2 = self.http2.with_max_frame_size(bytes);
         Ok(self)
     }
 

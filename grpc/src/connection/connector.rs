@@ -9,6 +9,7 @@ use fleetward_core::{Error, ErrorKind, Factory, Instance};
 use http::uri::{Authority, Scheme};
 use tokio::sync::oneshot;
 
+use super::call::Peer;
 use super::dial::Dialer;
 use super::keeper::Keeper;
 use super::link::Link;
@@ -89,17 +90,15 @@ impl Factory<Connection> for Connector {
         let (dialer, said) = (self.dialer.clone(), readiness.clone());
         let keeper = Keeper::new(dialer, instance.clone(), said, link.clone());
         runtime.spawn(keeper.run(held));
-        Ok(Connection::new(Inner {
+        let peer = Peer {
             instance: instance.id().clone(),
             scheme: if tls { Scheme::HTTPS } else { Scheme::HTTP },
             authority,
             authority_is_forced: config.authority.is_some(),
             user_agent: config.user_agent.clone(),
-            link,
             readiness,
-            runtime,
-            _handle: handle,
-        }))
+        };
+        Ok(Connection::new(Inner { peer: Arc::new(peer), link, _handle: handle }))
     }
 }
 

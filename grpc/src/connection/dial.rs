@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use fleetward_core::model::Host;
 use fleetward_core::{Address, Error, ErrorKind};
-use h2::client::Builder;
+use fleetward_http2::{Established, HandshakeError, Lost, Spoken};
 use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -12,33 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::ConnectionConfig;
-use super::driver::{Closing, Driver, Wire};
-use super::error::describe;
-use super::link::Sender;
-use super::preface::{Preface, Spoken};
-
-/// How many calls that were dropped within the last second a connection remembers (h2: 50). What a
-/// server still sends for one of these is ignored; for one that is forgotten it counts as the
-/// server's error, and the 1024th such error ends the connection, with every call on it.
-const REMEMBERED_RESETS: usize = 10_000;
-
-/// In bytes, where the configuration says nothing.
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 5 * 1024 * 1024;
-const FRAME_SIZE: u32 = 16 * 1024;
-
-/// So many bytes of a request that comes in over time wait for the socket.
-const SEND_BUFFER: usize = 1024 * 1024;
-
-/// What every connection begins with (RFC 9113, 6.9.2).
-pub(super) const SPEC_WINDOW: u32 = 65_535;
-
-/// So many streams are opened before the server has said how many it takes (RFC 9113, 6.5.2, has it take at
-/// least so many).
-const FIRST_STREAMS: usize = 100;
-
-/// So many bytes of headers are taken from a server.
-const HEADER_LIST_SIZE: u32 = 16 * 1024;
+use super::error::unavailable;
 
 /// Makes connections, so many at once.
 pub(super) struct Dialer {
@@ -46,13 +20,6 @@ pub(super) struct Dialer {
     #[cfg(feature = "tls")]
     pub(super) tls: Option<crate::ClientTls>,
     permits: Semaphore,
-}
-
-/// A connection that the server has confirmed.
-pub(super) struct Established {
-    pub(super) sender: Sender,
-    pub(super) closing: Closing,
-    pub(super) wire: Wire,
 }
 
 impl Dialer {
@@ -136,34 +103,16 @@ impl Dialer {
         Ok(stream)
     }
 
-    /// Done when the server's SETTINGS have come.
     async fn handshake<T>(&self, io: T) -> Result<Established, Error>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (io, mut confirmed) = Preface::watch(io);
-        let (requests, connection) = self
-            .http2()
-            .handshake(io)
-            .await
-            .map_err(|error| unavailable("the HTTP/2 handshake failed", error))?;
-        let (mut driver, sender, mut closing) = Driver::new(requests, connection, &self.config);
-        let confirmed = tokio::select! {
-            confirmed = &mut confirmed => confirmed.ok(),
-            // Bytes that are no HTTP/2 say more than the error they lead to.
-            () = &mut driver => confirmed.try_recv().ok().filter(|spoken| *spoken != Spoken::Http2),
-        };
-        match confirmed {
-            // Not before: giving up at any await above closes the socket.
-            Some(Spoken::Http2) => Ok(Established { sender, closing, wire: Wire::spawn(driver) }),
-            Some(spoken) => Err(self.wrong_protocol(spoken)),
-            None => Err(match closing.try_recv() {
-                Ok(Err(error)) if !is_cut(&error) => {
-                    unavailable("the HTTP/2 handshake failed", error)
-                }
-                ended => self.closed_early(ended.ok().and_then(Result::err)),
-            }),
-        }
+        fleetward_http2::handshake(io, &self.config.http2).await.map_err(|error| match error {
+            HandshakeError::WrongProtocol(spoken) => self.wrong_protocol(spoken),
+            HandshakeError::ClosedEarly(lost) => self.closed_early(lost),
+            HandshakeError::Failed(lost) => unavailable("the HTTP/2 handshake failed", lost),
+            error => unavailable("there is no HTTP/2 connection", error),
+        })
     }
 
     /// The server answered, and not as a server of HTTP/2 does.
@@ -186,7 +135,7 @@ impl Dialer {
     }
 
     /// Servers of TLS and of HTTP/1 do so when they see HTTP/2's preface.
-    fn closed_early(&self, error: Option<super::error::Lost>) -> Error {
+    fn closed_early(&self, error: Option<Lost>) -> Error {
         let message = match self.is_tls() {
             true => "the server closed the connection before it answered: does it speak HTTP/2?",
             false => {
@@ -199,33 +148,6 @@ impl Dialer {
             None => Error::new(ErrorKind::Unavailable, message),
         }
     }
-
-    fn http2(&self) -> Builder {
-        let config = &self.config;
-        let (stream, connection) = match config.adaptive_window {
-            true => (SPEC_WINDOW, SPEC_WINDOW),
-            false => (
-                config.stream_window.unwrap_or(STREAM_WINDOW),
-                config.connection_window.unwrap_or(CONNECTION_WINDOW),
-            ),
-        };
-        let mut builder = Builder::new();
-        builder
-            .enable_push(false)
-            .initial_max_send_streams(FIRST_STREAMS)
-            .initial_window_size(stream)
-            .initial_connection_window_size(connection)
-            .max_frame_size(config.max_frame_size.unwrap_or(FRAME_SIZE))
-            .max_header_list_size(HEADER_LIST_SIZE)
-            .max_send_buffer_size(SEND_BUFFER)
-            .max_concurrent_reset_streams(REMEMBERED_RESETS);
-        builder
-    }
-}
-
-/// Whether the connection ended without a word of the server.
-fn is_cut(error: &super::error::Lost) -> bool {
-    error.is_io()
 }
 
 /// All addresses of a host, those left out that no registry may point at (link-local and the like).
@@ -238,14 +160,6 @@ async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, Error> {
         .await
         .map_err(|error| unavailable("the name lookup failed", error))?;
     Ok(found.filter(|address| Address::try_from(*address).is_ok()).collect())
-}
-
-/// One line that has the cause in it, which a status shows and a chain of sources does not.
-pub(crate) fn unavailable(
-    what: &str,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("{what}: {}", describe(&error))).with_source(error)
 }
 
 #[cfg(test)]

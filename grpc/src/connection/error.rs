@@ -1,13 +1,12 @@
-//! Why a connection could not answer, and whether the server has seen the request.
+//! Why a connection could not answer, as a gRPC client sees it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fleetward_core::InstanceId;
+use fleetward_core::{Error, ErrorKind, InstanceId};
+use fleetward_http2::{CallError, Lost, Unsent, WasProcessed};
 use tonic::body::Body;
 use tonic::{Code, Status};
-
-use super::slots::Slots;
 
 /// A call that a [`Connection`](crate::Connection) could not carry through.
 ///
@@ -15,16 +14,16 @@ use super::slots::Slots;
 /// sees the right code whatever middleware lies between.
 pub struct ConnectionError {
     instance: InstanceId,
-    fate: Fate,
+    sent: WasSent,
     by_server: bool,
     status: Status,
     /// Behind a lock only because a body need not be `Sync` and an error must be.
     request: Mutex<Option<http::Request<Body>>>,
 }
 
-/// What became of the request.
+/// Whether the request was sent, and whether the server looked at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum WasSent {
     /// It never left this process.
     Unsent,
     /// The server closes the connection and did not look at it.
@@ -36,32 +35,32 @@ pub(crate) enum Fate {
 }
 
 impl ConnectionError {
-    /// The connection was down before the request was written to it.
-    pub(super) fn unsent(
-        instance: InstanceId,
-        request: Option<http::Request<Body>>,
-        error: Option<h2::Error>,
-    ) -> Self {
-        let mut status = Status::unavailable("the connection is down; the request was not sent");
-        if let Some(error) = error {
-            status.set_source(Arc::new(error));
+    pub(super) fn new(instance: InstanceId, error: CallError<Body>) -> Self {
+        match error {
+            CallError::Failed(lost) => {
+                let by_server = lost.is_remote();
+                let sent = match lost.was_processed() {
+                    WasProcessed::GoneAway => WasSent::GoneAway,
+                    WasProcessed::Refused => WasSent::Refused,
+                    WasProcessed::Unknown => WasSent::Unknown,
+                };
+                Self { instance, sent, by_server, status: status(lost), request: Mutex::new(None) }
+            }
+            CallError::Unsent { request, why } => {
+                let mut status = Status::unavailable(match why {
+                    Unsent::Withdrawn => {
+                        "the instance takes no more calls; the request was not sent"
+                    }
+                    _ => "the connection is down; the request was not sent",
+                });
+                if let Unsent::Down(Some(lost)) = why {
+                    status.set_source(Arc::new(lost));
+                }
+                let (sent, by_server) = (WasSent::Unsent, false);
+                let request = Mutex::new(request.map(|request| *request));
+                Self { instance, sent, by_server, status, request }
+            }
         }
-        let (fate, by_server) = (Fate::Unsent, false);
-        Self { instance, fate, by_server, status, request: Mutex::new(request) }
-    }
-
-    /// The instance takes no more calls, and the request waited for room there.
-    pub(super) fn withdrawn(instance: InstanceId, request: Option<http::Request<Body>>) -> Self {
-        let text = "the instance takes no more calls; the request was not sent";
-        let (fate, status) = (Fate::Unsent, Status::unavailable(text));
-        Self { instance, fate, by_server: false, status, request: Mutex::new(request) }
-    }
-
-    /// It failed while the server had the request, or might have.
-    pub(super) fn failed(instance: InstanceId, error: Lost) -> Self {
-        let by_server = error.h2().is_some_and(h2::Error::is_remote);
-        let (fate, status) = (fate(&error), status(error));
-        Self { instance, fate, by_server, status, request: Mutex::new(None) }
     }
 
     /// The instance.
@@ -77,11 +76,10 @@ impl ConnectionError {
     /// Whether the server certainly did not act on a whole request, so that sending it again is safe:
     /// it never left, or the server said so (REFUSED_STREAM, or GOAWAY with a lower stream id).
     pub fn is_unprocessed(&self) -> bool {
-        self.fate != Fate::Unknown
+        self.sent != WasSent::Unknown
     }
 
-    /// The request, if it never left; but where the connection broke in the very moment of sending. Given out
-    /// once.
+    /// The request, if it never left; but not if the connection broke in the very moment of sending. Given out once.
     pub fn take_request(&self) -> Option<http::Request<Body>> {
         self.request.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -91,8 +89,8 @@ impl ConnectionError {
         self.by_server
     }
 
-    pub(crate) fn fate(&self) -> Fate {
-        self.fate
+    pub(crate) fn was_sent(&self) -> WasSent {
+        self.sent
     }
 }
 
@@ -106,7 +104,7 @@ impl fmt::Debug for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionError")
             .field("instance", &self.instance)
-            .field("fate", &self.fate)
+            .field("sent", &self.sent)
             .field("status", &self.status)
             .finish_non_exhaustive()
     }
@@ -118,84 +116,28 @@ impl std::error::Error for ConnectionError {
     }
 }
 
-/// Why a stream or a connection ended.
-#[derive(Debug)]
-pub(super) enum Lost {
-    Http2(h2::Error),
-    /// h2 only says that the connection was dropped.
-    TimedOut,
-}
-
-impl Lost {
-    /// What a stream ended with, on this connection.
-    pub(super) fn stream(error: h2::Error, slots: &Slots) -> Self {
-        if slots.is_timed_out() && error.is_io() { Self::TimedOut } else { Self::Http2(error) }
-    }
-
-    /// Whether the connection itself broke.
-    pub(super) fn is_io(&self) -> bool {
-        self.h2().is_some_and(h2::Error::is_io)
-    }
-
-    fn h2(&self) -> Option<&h2::Error> {
-        match self {
-            Self::Http2(error) => Some(error),
-            Self::TimedOut => None,
-        }
-    }
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Http2(error) => write!(f, "HTTP/2: {error}"),
-            Self::TimedOut => f.write_str("the server does not answer pings"),
-        }
-    }
-}
-
-impl std::error::Error for Lost {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.h2().map(|error| error as _)
-    }
-}
-
-/// A remote GOAWAY reaches only streams above its last stream id (those below end with an I/O error
-/// if the connection goes first), so it proves that the server did not look at the request.
-fn fate(error: &Lost) -> Fate {
-    match error.h2() {
-        Some(h2) if h2.is_remote() && h2.is_go_away() => Fate::GoneAway,
-        Some(h2) if h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM) => {
-            Fate::Refused
-        }
-        _ => Fate::Unknown,
-    }
-}
-
 /// The status of a call that ended with an error of its transport, by the table of gRPC over
 /// HTTP/2: what the server did to the stream has a code of its own, what befell the connection is
 /// UNAVAILABLE.
-pub(super) fn status(error: Lost) -> Status {
+pub(super) fn status(lost: Lost) -> Status {
     use h2::Reason;
-    let code = match error.h2() {
-        Some(h2) if h2.is_reset() => match h2.reason() {
-            Some(Reason::REFUSED_STREAM) => Code::Unavailable,
-            Some(Reason::CANCEL) => Code::Cancelled,
-            Some(Reason::ENHANCE_YOUR_CALM) => Code::ResourceExhausted,
-            Some(Reason::INADEQUATE_SECURITY) => Code::PermissionDenied,
-            _ => Code::Internal,
-        },
+    let code = match (&lost, lost.reset()) {
+        (_, Some(Reason::REFUSED_STREAM)) => Code::Unavailable,
+        (_, Some(Reason::CANCEL)) => Code::Cancelled,
+        (_, Some(Reason::ENHANCE_YOUR_CALM)) => Code::ResourceExhausted,
+        (_, Some(Reason::INADEQUATE_SECURITY)) => Code::PermissionDenied,
+        (_, Some(_)) => Code::Internal,
         // Neither the server nor the connection: the request is one that HTTP/2 cannot carry.
-        Some(h2) if !h2.is_go_away() && !h2.is_io() => Code::Internal,
+        (Lost::Http2(_), None) if !lost.is_go_away() && !lost.is_io() => Code::Internal,
         _ => Code::Unavailable,
     };
-    let mut status = Status::new(code, describe(&error));
-    status.set_source(Arc::new(error));
+    let mut status = Status::new(code, describe(&lost));
+    status.set_source(Arc::new(lost));
     status
 }
 
 /// The error and its causes in one line.
-pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -206,4 +148,12 @@ pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+/// One line that has the cause in it, which a status shows and a chain of sources does not.
+pub(crate) fn unavailable(
+    what: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{what}: {}", describe(&error))).with_source(error)
 }

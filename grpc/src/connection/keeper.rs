@@ -9,14 +9,14 @@ use fleetward_core::backoff::BackoffState;
 use fleetward_core::endpoints::Readiness;
 use fleetward_core::task::{Supervised, supervise};
 use fleetward_core::{Error, ErrorKind, Instance};
+use fleetward_http2::{DriverTask, Established};
 use futures::future::join_all;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::dial::{Dialer, Established, unavailable};
-use super::driver::Wire;
+use super::dial::Dialer;
+use super::error::unavailable;
 use super::link::Link;
-use super::slots::Slots;
 
 /// A connection that stood this long and is lost is dialled again at once, and the waits start over;
 /// one that did not waits its turn, so that a server which hangs up on everybody is not dialled in a
@@ -32,7 +32,7 @@ pub(super) struct Keeper {
     link: Arc<Link>,
     backoff: BackoffState,
     /// The sockets with streams on them, those of connections that take no more calls included.
-    wires: Vec<Wire>,
+    tasks: Vec<DriverTask>,
 }
 
 impl Keeper {
@@ -43,7 +43,7 @@ impl Keeper {
         link: Arc<Link>,
     ) -> Self {
         let backoff = BackoffState::new(dialer.config.backoff.clone(), fastrand::Rng::new());
-        Self { dialer, instance, readiness, link, backoff, wires: Vec::new() }
+        Self { dialer, instance, readiness, link, backoff, tasks: Vec::new() }
     }
 
     pub(super) async fn run(mut self, held: oneshot::Receiver<Infallible>) {
@@ -86,30 +86,27 @@ impl Keeper {
 
     /// Lets calls through until the connection takes no more.
     async fn hold(&mut self, established: Established) -> Error {
-        let Established { sender, closing, wire } = established;
-        self.wires.retain(|wire| !wire.is_closed());
-        self.wires.push(wire);
-        let slots = sender.slots.clone();
+        let Established { sender, closing, task, .. } = established;
+        self.tasks.retain(|task| !task.is_closed());
+        self.tasks.push(task);
+        let takes_any = sender.takes_any();
         // In this order: who finds the endpoint ready finds the connection too.
         self.link.connect(sender);
         let ended = tokio::select! {
             biased;
             ended = closing => ended,
-            never = self.follow(&slots) => match never {},
+            never = self.follow(takes_any) => match never {},
         };
         self.link.disconnect();
         match ended {
-            Ok(Err(error)) => unavailable("the connection was lost", error),
-            Ok(Ok(())) | Err(_) => {
-                Error::new(ErrorKind::Unavailable, "the server closed the connection")
-            }
+            Err(error) => unavailable("the connection was lost", error),
+            Ok(()) => Error::new(ErrorKind::Unavailable, "the server closed the connection"),
         }
         .with_context("address", self.instance.address())
     }
 
     /// Says whether the server takes calls on a connection that stands.
-    async fn follow(&self, slots: &Slots) -> Infallible {
-        let mut takes_any = slots.takes_any();
+    async fn follow(&self, mut takes_any: watch::Receiver<bool>) -> Infallible {
         loop {
             let any = *takes_any.borrow_and_update();
             if any {
@@ -120,7 +117,7 @@ impl Keeper {
                 self.readiness.set_failed(error.with_context("address", self.instance.address()));
             }
             if takes_any.changed().await.is_err() {
-                // Not reachable: the slots are held here.
+                // The connection is over: its end says so.
                 std::future::pending::<()>().await;
             }
         }
@@ -129,8 +126,8 @@ impl Keeper {
     /// No new call; those under way may finish until the drain timeout.
     async fn drain(mut self) {
         self.link.disconnect();
-        // Dropping the wires cuts off what is left.
-        let closed = self.wires.drain(..).map(Wire::closed);
+        // Dropping the tasks cuts off what is left.
+        let closed = self.tasks.drain(..).map(DriverTask::closed);
         let _ = timeout(self.dialer.config.drain_timeout, join_all(closed)).await;
     }
 }

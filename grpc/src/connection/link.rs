@@ -1,27 +1,14 @@
 //! Where calls find the connection of an instance.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
-use h2::client::SendRequest;
-use tokio::sync::oneshot;
-
-use super::slots::Slots;
+use fleetward_http2::Sender;
 
 /// Empty while there is no connection. Read by every call, without a lock.
 #[derive(Default)]
 pub(super) struct Link {
     sender: ArcSwapOption<Sender>,
-}
-
-/// Opens streams on one connection.
-pub(super) struct Sender {
-    pub(super) requests: SendRequest<Bytes>,
-    pub(super) slots: Arc<Slots>,
-    /// Tells the connection, by being dropped, that no more streams will be opened.
-    pub(super) _open: oneshot::Sender<Infallible>,
 }
 
 impl Link {

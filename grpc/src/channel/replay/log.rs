@@ -21,7 +21,7 @@ use tonic::body::Body;
 
 use super::buffer::{Buffer, Share};
 use super::waiting::Waiting;
-use crate::frames::poll_filled;
+use fleetward_http2::frames::poll_filled;
 
 /// Frames are kept while the call is not committed; then its one reader takes them out, and reads the
 /// rest from the body itself.

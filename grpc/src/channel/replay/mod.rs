@@ -34,7 +34,7 @@ use self::log::Log;
 pub(crate) use self::sent::Sent;
 use self::whole::Whole;
 use crate::deadline::Deadline;
-use crate::frames::is_empty;
+use fleetward_http2::frames::is_empty;
 
 /// How many attempts of the call a server may have seen before this one.
 static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");

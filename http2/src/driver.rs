@@ -8,21 +8,22 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep};
 
-use super::ConnectionConfig;
-use super::error::Lost;
-use super::link::Sender;
-use super::ping::{Pinger, Pong, Reads};
-use super::slots::{Limit, Slots};
-use super::withdrawn::PAUSE;
+use crate::config::Config;
+use crate::error::Lost;
+use crate::ping::{Pinger, Pong, Reads};
+use crate::reset_queue::PAUSE;
+use crate::sender::Sender;
+use crate::slots::{Limit, Slots};
 
 /// Reads and writes for all streams of a connection, until the last one has ended after nobody can open
 /// another: because the server goes away, or because all [`Sender`]s were dropped. Dropped, it closes the
 /// socket at once.
-pub(super) struct Driver<T> {
+pub(crate) struct Driver<T> {
     connection: Connection<T, Bytes>,
     /// Asked whether it still opens streams; gone when it does not.
     requests: Option<SendRequest<Bytes>>,
@@ -36,21 +37,45 @@ pub(super) struct Driver<T> {
     closing: Option<oneshot::Sender<Result<(), Lost>>>,
 }
 
-/// When and why a connection takes no more requests.
-pub(super) type Closing = oneshot::Receiver<Result<(), Lost>>;
+/// Resolves when a connection takes no more requests: to an error if it was lost, to `Ok` if the server closed it in
+/// good order.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Closing(oneshot::Receiver<Result<(), Lost>>);
+
+impl Closing {
+    /// What it has resolved to.
+    pub(crate) fn try_recv(&mut self) -> Option<Result<(), Lost>> {
+        self.0.try_recv().ok()
+    }
+}
+
+impl Future for Closing {
+    type Output = Result<(), Lost>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Its task may have been cut off, too.
+        Pin::new(&mut self.0).poll(cx).map(|ended| ended.unwrap_or(Ok(())))
+    }
+}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    pub(super) fn new(
+    pub(crate) fn new(
         requests: SendRequest<Bytes>,
         mut connection: Connection<T, Bytes>,
-        config: &ConnectionConfig,
+        config: &Config,
     ) -> (Self, Sender, Closing) {
         let slots = Arc::new(Slots::new(Reads::for_config(config)));
         let pings = slots.reads.is_some().then(|| connection.ping_pong()).flatten();
         let pinger = pings.map(|pings| Pinger::new(pings, config));
         let (held, open) = oneshot::channel();
         let (closing, closed) = oneshot::channel();
-        let sender = Sender { requests: requests.clone(), slots: slots.clone(), _open: held };
+        let sender = Sender {
+            requests: requests.clone(),
+            slots: slots.clone(),
+            runtime: Handle::current(),
+            _open: held,
+        };
         let driver = Self {
             connection,
             requests: Some(requests),
@@ -61,7 +86,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             release: None,
             closing: Some(closing),
         };
-        (driver, sender, closed)
+        (driver, sender, Closing(closed))
     }
 
     fn close(&mut self, why: Result<(), Lost>) {
@@ -92,14 +117,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     /// Resets the streams that were given up, in its own time.
-    fn poll_withdrawn(&mut self, cx: &mut Context<'_>) {
-        while self.slots.withdrawn.begin_poll(cx) {
+    fn poll_resets(&mut self, cx: &mut Context<'_>) {
+        while self.slots.resets.begin_poll(cx) {
             let release = self.release.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
             if release.as_mut().poll(cx).is_pending() {
                 return;
             }
             self.release = None;
-            self.slots.withdrawn.release();
+            self.slots.resets.release();
         }
     }
 
@@ -128,7 +153,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
             // h2 ends the connection with its last stream once nobody holds a handle.
             this.requests = None;
         }
-        this.poll_withdrawn(cx);
+        this.poll_resets(cx);
         let idle = this.is_idle();
         if let Err(lost) = this.poll_pings(cx, idle) {
             this.slots.set_timed_out();
@@ -158,33 +183,34 @@ impl<T> Drop for Driver<T> {
     fn drop(&mut self) {
         // Also where it is cut off.
         self.slots.close();
-        self.slots.withdrawn.end();
+        self.slots.resets.end();
     }
 }
 
-/// Holds a connection's socket: dropping it closes the socket at once.
-pub(super) struct Wire {
+/// The task that owns a connection's socket. Dropping this closes the socket at once.
+#[derive(Debug)]
+pub struct DriverTask {
     task: JoinHandle<()>,
 }
 
-impl Wire {
-    /// Has the driver run by a task.
-    pub(super) fn spawn(driver: impl Future<Output = ()> + Send + 'static) -> Self {
+impl DriverTask {
+    pub(crate) fn spawn(driver: impl Future<Output = ()> + Send + 'static) -> Self {
         Self { task: tokio::spawn(driver) }
     }
 
     /// Waits until every stream has ended and the socket is closed.
-    pub(super) async fn closed(mut self) {
+    pub async fn closed(mut self) {
         // It ends; or it was cut off, or has panicked.
         let _ = (&mut self.task).await;
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    /// Whether the socket is closed.
+    pub fn is_closed(&self) -> bool {
         self.task.is_finished()
     }
 }
 
-impl Drop for Wire {
+impl Drop for DriverTask {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -248,8 +274,8 @@ mod tests {
         let hook = move || opened.extend(hook.try_iter().map(|sender| open(&sender)));
         let near = Hooked { inner: near, hook };
         let (requests, connection) = h2::client::handshake(near).await.unwrap();
-        let config = ConnectionConfig::default()
-            .with_http2_keep_alive_interval(Duration::from_secs(1))
+        let config = Config::default()
+            .with_keep_alive_interval(Duration::from_secs(1))
             .with_keep_alive_timeout(Duration::from_secs(1));
         let (mut driver, sender, _closing) = Driver::new(requests, connection, &config);
         let sender = Arc::new(sender);

@@ -7,23 +7,32 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http_body::Frame;
+use http_body::{Body, Frame};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tonic::body::Body;
-use tonic::{Code, Status};
 
 use crate::frames::poll_filled;
 
 /// Holds a body that is still coming in: dropped, no more of it is read and the stream is reset.
-pub(super) struct Upload {
+#[derive(Debug)]
+pub(crate) struct Upload {
     _held: oneshot::Sender<Infallible>,
 }
 
 /// Sends what is there of the body. What is whole is gone with that; the rest of any other is sent by a task,
 /// for as long as somebody holds the [`Upload`].
-pub(super) fn start(body: Body, stream: SendStream<Bytes>, runtime: &Handle) -> Option<Upload> {
-    let mut pipe = Pipe { body, stream, next: None, waits: None, over: false };
+///
+/// `reason` says which code resets the stream of a body that has failed.
+pub(crate) fn start<B>(
+    body: B,
+    stream: SendStream<Bytes>,
+    reason: fn(&B::Error) -> Reason,
+    runtime: &Handle,
+) -> Option<Upload>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    let mut pipe = Pipe { body, stream, reason, next: None, waits: None, over: false };
     // Whoever polls next does so with a waker.
     let mut cx = Context::from_waker(Waker::noop());
     pipe.over = pipe.start(&mut cx).is_ready();
@@ -48,9 +57,10 @@ pub(super) fn start(body: Body, stream: SendStream<Bytes>, runtime: &Handle) -> 
 /// How many frames of a body are sent before its task yields.
 const FRAMES_AT_ONCE: usize = 64;
 
-struct Pipe {
-    body: Body,
+struct Pipe<B: Body> {
+    body: B,
     stream: SendStream<Bytes>,
+    reason: fn(&B::Error) -> Reason,
     /// Read already.
     next: Option<Frame<Bytes>>,
     /// Until there is room for it.
@@ -61,7 +71,7 @@ struct Pipe {
 
 /// Where nobody reads on: because the call is over, or because the body has panicked, of which the response
 /// would never hear.
-impl Drop for Pipe {
+impl<B: Body> Drop for Pipe<B> {
     fn drop(&mut self) {
         if !self.over {
             self.reset(Reason::CANCEL);
@@ -69,19 +79,19 @@ impl Drop for Pipe {
     }
 }
 
-impl Pipe {
+impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
     /// A body of one frame, which is what a unary request is, goes out at once and with the stream's end: its
     /// bytes are there, so waiting for room would save nothing.
     fn start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let first = match self.poll_body(cx) {
             Poll::Ready(Some(Ok(first))) => first,
-            Poll::Ready(Some(Err(status))) => return self.failed(&status),
+            Poll::Ready(Some(Err(error))) => return self.failed(&error),
             Poll::Ready(None) => return self.end(Bytes::new()),
             Poll::Pending => return Poll::Pending,
         };
         match (first.into_data(), self.poll_body(cx)) {
             (Ok(data), Poll::Ready(None)) => self.end(data),
-            (Ok(_), Poll::Ready(Some(Err(status)))) => self.failed(&status),
+            (Ok(_), Poll::Ready(Some(Err(error)))) => self.failed(&error),
             (Ok(data), second) => {
                 if let Poll::Ready(Some(Ok(second))) = second {
                     self.next = Some(second);
@@ -112,7 +122,7 @@ impl Pipe {
                 Some(frame) => frame,
                 None => match ready!(self.poll_body(cx)) {
                     Some(Ok(frame)) => frame,
-                    Some(Err(status)) => return self.failed(&status),
+                    Some(Err(error)) => return self.failed(&error),
                     None => return self.end(Bytes::new()),
                 },
             };
@@ -125,7 +135,7 @@ impl Pipe {
         Poll::Pending
     }
 
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         poll_filled(Pin::new(&mut self.body), cx)
     }
 
@@ -170,12 +180,10 @@ impl Pipe {
         }
     }
 
-    /// The body has failed: because it is not read any more, or by itself.
-    fn failed(&mut self, status: &Status) -> Poll<()> {
-        match status.code() {
-            Code::Cancelled => self.reset(Reason::CANCEL),
-            _ => self.reset(Reason::INTERNAL_ERROR),
-        }
+    /// The body has failed.
+    fn failed(&mut self, error: &B::Error) -> Poll<()> {
+        let reason = (self.reason)(error);
+        self.reset(reason);
         Poll::Ready(())
     }
 
@@ -184,7 +192,9 @@ impl Pipe {
         self.reset(Reason::INTERNAL_ERROR);
         Poll::Ready(())
     }
+}
 
+impl<B: Body> Pipe<B> {
     /// Not if the stream is over: it has ended with something else, and the response says with what.
     fn reset(&mut self, reason: Reason) {
         let mut cx = Context::from_waker(Waker::noop());

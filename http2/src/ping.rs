@@ -8,10 +8,11 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::ConnectionConfig;
+use crate::config::{Config, SPEC_WINDOW};
 
 /// What has been read from a connection, noted by its streams.
-pub(super) struct Reads {
+#[derive(Debug)]
+pub(crate) struct Reads {
     origin: Instant,
     /// Nanoseconds from `origin` to the last one.
     last: AtomicU64,
@@ -21,7 +22,7 @@ pub(super) struct Reads {
 
 impl Reads {
     /// Nothing if nobody wants to know.
-    pub(super) fn for_config(config: &ConnectionConfig) -> Option<Self> {
+    pub(crate) fn for_config(config: &Config) -> Option<Self> {
         let wanted = config.keep_alive_interval.is_some() || config.adaptive_window;
         wanted.then(|| Self {
             origin: Instant::now(),
@@ -30,7 +31,7 @@ impl Reads {
         })
     }
 
-    pub(super) fn note(&self, bytes: usize) {
+    pub(crate) fn note(&self, bytes: usize) {
         let nanos = self.origin.elapsed().as_nanos();
         self.last.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -42,7 +43,7 @@ impl Reads {
 }
 
 /// Sends the pings of one connection. h2 allows one at a time.
-pub(super) struct Pinger {
+pub(crate) struct Pinger {
     pings: PingPong,
     /// When the one that is not yet answered was sent.
     sent: Option<Instant>,
@@ -51,7 +52,7 @@ pub(super) struct Pinger {
 }
 
 /// What follows from a ping.
-pub(super) enum Pong {
+pub(crate) enum Pong {
     /// No answer in time.
     TimedOut,
     /// The windows are to be this wide.
@@ -59,7 +60,7 @@ pub(super) enum Pong {
 }
 
 impl Pinger {
-    pub(super) fn new(pings: PingPong, config: &ConnectionConfig) -> Self {
+    pub(crate) fn new(pings: PingPong, config: &Config) -> Self {
         let keep_alive = config.keep_alive_interval.map(|interval| KeepAlive {
             interval,
             timeout: config.keep_alive_timeout,
@@ -70,7 +71,7 @@ impl Pinger {
         Self { pings, sent: None, keep_alive, window }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, reads: &Reads, idle: bool) -> Poll<Pong> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, reads: &Reads, idle: bool) -> Poll<Pong> {
         let now = Instant::now();
         if let Some(sent) = self.sent
             && let Poll::Ready(Ok(_)) = self.pings.poll_pong(cx)
@@ -178,7 +179,7 @@ struct Window {
 impl Default for Window {
     fn default() -> Self {
         Self {
-            width: super::dial::SPEC_WINDOW,
+            width: SPEC_WINDOW,
             rtt: 0.0,
             bandwidth: 0.0,
             pause: Duration::from_millis(100),
@@ -247,9 +248,9 @@ mod tests {
         let (_requests, mut connection) = h2::client::handshake(near).await.unwrap();
         let pings = connection.ping_pong().unwrap();
         tokio::spawn(connection);
-        let config = ConnectionConfig::default()
-            .with_http2_adaptive_window(true)
-            .with_http2_keep_alive_interval(Duration::from_secs(1))
+        let config = Config::default()
+            .with_adaptive_window(true)
+            .with_keep_alive_interval(Duration::from_secs(1))
             .with_keep_alive_while_idle(true);
         let reads = Reads::for_config(&config).unwrap();
         let mut pinger = Pinger::new(pings, &config);

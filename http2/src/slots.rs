@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Semaphore, TryAcquireError, watch};
 
-use super::ping::Reads;
-use super::withdrawn::Withdrawn;
+use crate::ping::Reads;
+use crate::reset_queue::ResetQueue;
 
 /// More streams than any connection has, and no more than a semaphore takes.
 const MOST: usize = 1 << 24;
@@ -15,29 +15,31 @@ const MOST: usize = 1 << 24;
 ///
 /// A request that the server has no room for waits here, where it can still be given back if the connection
 /// ends; what h2 has taken is gone with it.
-pub(super) struct Slots {
+#[derive(Debug)]
+pub(crate) struct Slots {
     free: Semaphore,
     /// So many of those taken are not given back: the server takes fewer now.
     owed: AtomicUsize,
     /// Whether the server takes any streams at all. It may say later that it does.
     takes_any: watch::Sender<bool>,
     /// Where somebody wants to know what has come in and when.
-    pub(super) reads: Option<Reads>,
+    pub(crate) reads: Option<Reads>,
     timed_out: AtomicBool,
-    pub(super) withdrawn: Withdrawn,
+    pub(crate) resets: ResetQueue,
 }
 
 /// The connection takes no more requests.
 #[derive(Debug)]
-pub(super) struct Closed;
+pub(crate) struct Closed;
 
 /// Room for one stream, until it is dropped.
-pub(super) struct Slot {
+#[derive(Debug)]
+pub(crate) struct Slot {
     slots: Arc<Slots>,
 }
 
 impl Slots {
-    pub(super) fn new(reads: Option<Reads>) -> Self {
+    pub(crate) fn new(reads: Option<Reads>) -> Self {
         let (owed, timed_out) = (AtomicUsize::new(0), AtomicBool::new(false));
         Self {
             free: Semaphore::new(0),
@@ -45,12 +47,12 @@ impl Slots {
             takes_any: watch::Sender::new(true),
             reads,
             timed_out,
-            withdrawn: Withdrawn::new(),
+            resets: ResetQueue::new(),
         }
     }
 
     /// A slot if one is free now.
-    pub(super) fn try_take(self: &Arc<Self>) -> Result<Option<Slot>, Closed> {
+    pub(crate) fn try_take(self: &Arc<Self>) -> Result<Option<Slot>, Closed> {
         match self.free.try_acquire() {
             Ok(permit) => Ok(Some(self.slot(permit))),
             Err(TryAcquireError::NoPermits) => Ok(None),
@@ -59,7 +61,7 @@ impl Slots {
     }
 
     /// Waits for one, first come, first served. Not where the server takes no streams.
-    pub(super) async fn take(self: Arc<Self>) -> Result<Slot, Closed> {
+    pub(crate) async fn take(self: Arc<Self>) -> Result<Slot, Closed> {
         let mut takes_any = self.takes_any.subscribe();
         tokio::select! {
             biased;
@@ -69,7 +71,7 @@ impl Slots {
     }
 
     /// Whether the server takes any streams at all, and what it says of that later.
-    pub(super) fn takes_any(&self) -> watch::Receiver<bool> {
+    pub(crate) fn takes_any(&self) -> watch::Receiver<bool> {
         self.takes_any.subscribe()
     }
 
@@ -92,23 +94,27 @@ impl Slots {
         }
     }
 
-    /// Who waits now gets its request back.
-    pub(super) fn close(&self) {
+    /// Whoever waits now gets its request back.
+    pub(crate) fn close(&self) {
         self.free.close();
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.free.is_closed()
+    }
+
     /// The server does not answer pings: what its streams end with is not the reason.
-    pub(super) fn set_timed_out(&self) {
+    pub(crate) fn set_timed_out(&self) {
         self.timed_out.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_timed_out(&self) -> bool {
+    pub(crate) fn is_timed_out(&self) -> bool {
         self.timed_out.load(Ordering::Acquire)
     }
 }
 
 impl Slot {
-    pub(super) fn slots(&self) -> &Arc<Slots> {
+    pub(crate) fn slots(&self) -> &Arc<Slots> {
         &self.slots
     }
 }
@@ -123,14 +129,14 @@ impl Drop for Slot {
 
 /// How many slots there are, as far as given out by the one who does so.
 #[derive(Default)]
-pub(super) struct Limit {
+pub(crate) struct Limit {
     given: usize,
 }
 
 impl Limit {
     /// Follows the server's SETTINGS. Where it takes back more than is free, the rest is taken as streams end,
     /// whoever waits for one of them.
-    pub(super) fn follow(&mut self, slots: &Slots, limit: usize) {
+    pub(crate) fn follow(&mut self, slots: &Slots, limit: usize) {
         let limit = limit.min(MOST);
         if limit > self.given {
             slots.free.add_permits(slots.pay(limit - self.given));
@@ -145,7 +151,7 @@ impl Limit {
     }
 
     /// Whether no stream is open.
-    pub(super) fn is_idle(&self, slots: &Slots) -> bool {
+    pub(crate) fn is_idle(&self, slots: &Slots) -> bool {
         slots.free.available_permits() >= self.given && slots.owed.load(Ordering::Relaxed) == 0
     }
 }

@@ -16,11 +16,15 @@ const SETTINGS: u8 = 4;
 
 /// What a server's first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spoken {
+#[non_exhaustive]
+pub enum Spoken {
+    /// HTTP/2's SETTINGS.
     Http2,
+    /// HTTP/1.
     Http1,
-    /// A record of TLS, mostly the alert that nobody speaks TLS with it.
+    /// A record of TLS: mostly an alert, because nobody speaks TLS with it.
     Tls,
+    /// None of these.
     SomethingElse,
 }
 
@@ -39,7 +43,7 @@ impl Spoken {
 }
 
 /// Passes everything on and tells what the first bytes are: nine at the most, the header of a frame.
-pub(super) struct Preface<T> {
+pub(crate) struct Preface<T> {
     inner: T,
     header: [u8; FRAME_HEADER],
     seen: usize,
@@ -47,7 +51,7 @@ pub(super) struct Preface<T> {
 }
 
 impl<T> Preface<T> {
-    pub(super) fn watch(inner: T) -> (Self, oneshot::Receiver<Spoken>) {
+    pub(crate) fn watch(inner: T) -> (Self, oneshot::Receiver<Spoken>) {
         let (told, receiver) = oneshot::channel();
         (Self { inner, header: [0; FRAME_HEADER], seen: 0, told: Some(told) }, receiver)
     }
