@@ -16,7 +16,7 @@ pub use deadline::Timeout;
 pub use lookup::{header, operation};
 pub use observer::ByStatus;
 pub use origin::{Origin, OriginError};
-pub use pool::{Dial, Pool, Pooled, Wire};
+pub use pool::{Pool, Pooled, PooledBody, PooledFuture};
 pub use request_body::RequestBody;
 pub use response_body::ResponseBody;
 pub use retry::RetryPolicy;

@@ -5,18 +5,19 @@ use std::fmt;
 
 use fleetward_core::{BoxError, InstanceId};
 
-use super::fate::Fate;
+use super::chain::{causes, chain};
+use super::sent::WasSent;
 
 /// A call that an [`Origin`](crate::Origin) could not carry through. Its source is the client's own error.
 pub struct OriginError {
     instance: InstanceId,
-    fate: Fate,
+    sent: WasSent,
     source: BoxError,
 }
 
 impl OriginError {
-    pub(super) fn new(instance: &InstanceId, fate: Fate, source: BoxError) -> Self {
-        Self { instance: instance.clone(), fate, source }
+    pub(super) fn new(instance: &InstanceId, sent: WasSent, source: BoxError) -> Self {
+        Self { instance: instance.clone(), sent, source }
     }
 
     /// The instance.
@@ -31,37 +32,37 @@ impl OriginError {
     /// A [`Pool`](crate::Pool)'s own client knows. Of any other nothing is inferred from its errors, unless it
     /// is said to send [without redirects](crate::Origin::without_redirects).
     pub fn is_unsent(&self) -> bool {
-        matches!(self.fate, Fate::TurnedAway | Fate::Unsent)
+        matches!(self.sent, WasSent::TurnedAway | WasSent::Unsent)
     }
 
     /// Whether the server certainly did not act on the request, so that it is safe to send it again whatever
     /// its method: it [never left](Self::is_unsent), or the server said by HTTP/2's REFUSED_STREAM or GOAWAY
     /// that it did not look at it.
     pub fn is_unprocessed(&self) -> bool {
-        self.is_unsent() || matches!(self.fate, Fate::GoneAway | Fate::Refused)
+        self.is_unsent() || matches!(self.sent, WasSent::GoneAway | WasSent::Refused)
     }
 
     /// Whether a limit turned it away.
     pub(crate) fn is_turned_away(&self) -> bool {
-        self.fate == Fate::TurnedAway
+        self.sent == WasSent::TurnedAway
     }
 
     /// Whether the instance was given all the time that a connection may take, in vain.
     pub(crate) fn is_silence(&self) -> bool {
-        self.fate == Fate::Unsent && causes(&*self.source).any(is_timeout)
+        self.sent == WasSent::Unsent && causes(&*self.source).any(is_timeout)
     }
 
     /// Whether it was the caller's own body that failed.
     pub(crate) fn is_caller(&self) -> bool {
-        self.fate == Fate::Caller
+        self.sent == WasSent::Caller
     }
 
     /// Whether it says something about the instance.
     pub(crate) fn is_failure(&self) -> bool {
-        match self.fate {
-            Fate::Unsent | Fate::Refused | Fate::Unknown => true,
+        match self.sent {
+            WasSent::Unsent | WasSent::Refused | WasSent::Unknown => true,
             // One that closes its connections in good order is no failure: it finishes what it took.
-            Fate::Caller | Fate::TurnedAway | Fate::GoneAway | Fate::AnyLeg => false,
+            WasSent::Caller | WasSent::TurnedAway | WasSent::GoneAway | WasSent::AnyLeg => false,
         }
     }
 }
@@ -78,7 +79,7 @@ impl fmt::Debug for OriginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OriginError")
             .field("instance", &self.instance)
-            .field("fate", &self.fate)
+            .field("sent", &self.sent)
             .field("source", &self.source)
             .finish()
     }
@@ -95,12 +96,6 @@ fn is_timeout(cause: &(dyn Error + 'static)) -> bool {
     let io = cause.downcast_ref::<std::io::Error>();
     own.is_some_and(fleetward_core::Error::is_timeout)
         || io.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
-}
-
-pub(super) fn causes<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
 }
 
 /// What to do about a failure that comes of the wrong protocol.
@@ -120,18 +115,4 @@ fn wrong_protocol(error: &(dyn Error + 'static), chain: &str) -> &'static str {
         return "; the server does not speak TLS: is it a port for plain http?";
     }
     ""
-}
-
-/// The error and its causes in one line: hyper's own text ("client error (Connect)") says little.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    for cause in causes(error) {
-        let next = cause.to_string();
-        if text.is_empty() {
-            text = next;
-        } else if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-    }
-    text
 }

@@ -1,7 +1,8 @@
 //! One instance as a client sees it.
 
+mod chain;
 mod error;
-mod fate;
+mod sent;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +15,9 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::Body;
 use tower_service::Service;
 
+pub(crate) use self::chain::chain;
 pub use self::error::OriginError;
-pub(crate) use self::error::chain;
-pub(crate) use self::fate::Kind;
+pub(crate) use self::sent::Kind;
 use crate::request_body::RequestBody;
 use crate::response_body::ResponseBody;
 
@@ -26,7 +27,7 @@ use crate::response_body::ResponseBody;
 /// the `Host` header (unless there is one), so `http://shop/users` asks the instance for the host `shop`. The
 /// response's extensions hold the [`InstanceId`]; an error names it.
 ///
-/// A [`Pool`](crate::Pool) makes them on hyper's pooled client. Any other client whose requests are
+/// A [`Pool`](crate::Pool) makes them. Any other client whose requests are
 /// [`http::Request`]s will do. Switch its redirects off, so that the calls stay with the live instances, and
 /// say so by [`without_redirects`](Self::without_redirects):
 ///
@@ -135,8 +136,8 @@ impl Target {
                 }
                 self.authority.clone()
             }
-            // hyper knows which version the connection speaks: it makes `Host` of the URI's authority in
-            // HTTP/1, and `:authority` in HTTP/2, which allows no `Host` that differs (RFC 9113, 8.3.1).
+            // It depends on the version that the connection speaks: hyper makes `Host` of the URI's authority in
+            // HTTP/1; it is `:authority` in HTTP/2, which allows no `Host` that differs (RFC 9113, 8.3.1).
             Kind::Pooled => {
                 let host = headers.remove(header::HOST);
                 let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
@@ -197,8 +198,8 @@ where
                 }
                 Err(error) => {
                     let error = error.into();
-                    let fate = target.kind.fate(&error, &progress);
-                    Err(OriginError::new(instance, fate, error))
+                    let sent = target.kind.was_sent(&error, &progress);
+                    Err(OriginError::new(instance, sent, error))
                 }
             }
         })

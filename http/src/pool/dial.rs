@@ -1,67 +1,69 @@
-//! A connector that always goes to the same instance.
+//! One try to connect to an instance.
 
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use fleetward_core::{BoxError, Error};
-use futures::future::BoxFuture;
+use fleetward_core::{BoxError, Error, ErrorKind};
+use fleetward_http2::{Config, Established, HandshakeError, Spoken, handshake};
 use http::Uri;
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::Connection;
+use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
-use super::preface;
-use super::wire::Wire;
-
-/// Connects to one instance by the connector `C`, whatever authority a request names: that is only what
-/// is asked for there.
-#[derive(Clone, Debug)]
-pub struct Dial<C> {
-    connector: C,
-    target: Uri,
-    http2: bool,
-    timeout: Duration,
+/// Connects to one instance by the connector `C`, whatever authority a request names: that is only what is asked for
+/// there.
+pub(super) struct Dialer<C> {
+    pub(super) connector: C,
+    pub(super) target: Uri,
+    /// HTTP/2 without asking.
+    pub(super) http2_only: bool,
+    pub(super) timeout: Duration,
+    pub(super) http2: Config,
 }
 
-impl<C> Dial<C> {
-    pub(super) fn new(connector: C, target: Uri, http2: bool, timeout: Duration) -> Self {
-        Self { connector, target, http2, timeout }
-    }
+/// What a connection speaks: TLS may have agreed on what was not known before.
+pub(super) enum Dialled<T> {
+    Http1(T),
+    Http2(Established),
 }
 
-impl<C> Service<Uri> for Dial<C>
+impl<C> Dialer<C>
 where
-    C: Service<Uri>,
+    C: Service<Uri> + Clone + Send + Sync + 'static,
     C::Response: Read + Write + Connection + Unpin + Send + 'static,
     C::Error: Into<BoxError>,
     C::Future: Send + 'static,
 {
-    type Response = Wire<C::Response>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Wire<C::Response>, BoxError>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.connector.poll_ready(cx).map_err(Into::into)
+    /// Connects within the connect timeout, an HTTP/2 server's preface included. Nothing of a request is sent before
+    /// a server has confirmed that it speaks HTTP/2.
+    pub(super) async fn dial(&self) -> Result<Dialled<C::Response>, Error> {
+        // Beyond the clock's range, the timeout is none.
+        let until = Instant::now().checked_add(self.timeout);
+        let mut connector = self.connector.clone();
+        let connect = async {
+            std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
+            connector.call(self.target.clone()).await
+        };
+        let io = within(until, "no connection in time", connect).await?.map_err(failed)?;
+        let agreed = io.connected().is_negotiated_h2();
+        if !self.http2_only && !agreed {
+            return Ok(Dialled::Http1(io));
+        }
+        let silent = "connected, but the server did not answer HTTP/2's preface in time";
+        let begun = handshake(TokioIo::new(io), &self.http2);
+        match within(until, silent, begun).await? {
+            Ok(established) => Ok(Dialled::Http2(established)),
+            Err(error) => Err(not_http2(error, agreed)),
+        }
     }
+}
 
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let connected = self.connector.call(self.target.clone());
-        let (http2, timeout) = (self.http2, self.timeout);
-        Box::pin(async move {
-            // Beyond the clock's range, the timeout is none.
-            let until = Instant::now().checked_add(timeout);
-            let io =
-                within(until, "no connection in time", connected).await?.map_err(Into::into)?;
-            // The connection is asked, for TLS may have agreed on what was not known before.
-            let agreed = io.connected().is_negotiated_h2();
-            if !http2 && !agreed {
-                return Ok(Wire::new(io));
-            }
-            let silent = "connected, but the server did not answer HTTP/2's preface in time";
-            Ok(within(until, silent, preface::exchange(io, agreed)).await??)
-        })
-    }
+/// The error of a dial after which nothing was sent.
+fn failed(error: impl Into<BoxError>) -> Error {
+    Error::new(ErrorKind::Unavailable, "the connection failed")
+        .with_source(error)
+        .with_nothing_sent()
 }
 
 async fn within<F: Future>(
@@ -70,7 +72,30 @@ async fn within<F: Future>(
     future: F,
 ) -> Result<F::Output, Error> {
     match until {
-        Some(until) => timeout_at(until, future).await.map_err(|_| Error::timeout(message)),
+        Some(until) => {
+            timeout_at(until, future).await.map_err(|_| Error::timeout(message).with_nothing_sent())
+        }
         None => Ok(future.await),
     }
+}
+
+fn not_http2(error: HandshakeError, agreed: bool) -> Error {
+    let what = match &error {
+        HandshakeError::WrongProtocol(Spoken::Http1) => "the server speaks HTTP/1 and not HTTP/2",
+        HandshakeError::WrongProtocol(_) => "the server speaks something else and not HTTP/2",
+        HandshakeError::ClosedEarly(_) => {
+            "the connection was closed before the server spoke HTTP/2"
+        }
+        _ => "the HTTP/2 handshake failed",
+    };
+    let hint = match agreed {
+        true => "TLS had agreed on HTTP/2 by ALPN",
+        false => {
+            "`with_http2_only` is HTTP/2 by prior knowledge, without asking; leave it off for HTTP/1.1, or \
+             for what TLS agrees on by ALPN"
+        }
+    };
+    Error::new(ErrorKind::Unavailable, format!("{what}: {hint}"))
+        .with_source(error)
+        .with_nothing_sent()
 }

@@ -1,12 +1,14 @@
-//! Instances by hyper's pooled client.
+//! The connections to an instance.
 //!
-//! A client an instance, so that its idle connections go with it. There is no connection until there is
-//! a call, and HTTP/1.1 has none that all calls share; so unlike gRPC's, an instance counts as ready
-//! until calls say otherwise.
+//! Each instance has a client of its own, so that its idle connections go with it. There is no connection until there
+//! is a call, and HTTP/1.1 has none that all calls share; so unlike gRPC's, an instance counts as ready until calls say
+//! otherwise.
 
+mod body;
+mod call;
 mod dial;
-mod preface;
-mod wire;
+mod link;
+mod pooled;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fleetward_core::endpoints::Readiness;
 use fleetward_core::{BoxError, Error, ErrorKind, Factory, Instance};
+use fleetward_http2::Config;
 use http::Uri;
 use http::uri::{PathAndQuery, Scheme};
 use hyper::rt::{Read, Write};
@@ -23,13 +26,12 @@ use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 
-pub use self::dial::Dial;
-pub use self::wire::Wire;
+pub use self::body::PooledBody;
+use self::dial::Dialer;
+use self::pooled::Version;
+pub use self::pooled::{Pooled, PooledFuture};
+use crate::Origin;
 use crate::origin::{Kind, target};
-use crate::{Origin, RequestBody};
-
-/// The client of one instance that a [`Pool`] makes.
-pub type Pooled<C = HttpConnector> = legacy::Client<Dial<C>, RequestBody>;
 
 /// Makes a client with pooled connections for each instance; a [`Factory`] for an
 /// [`Endpointer`](fleetward_core::Endpointer). A [`Client`](crate::Client) has one inside unless told
@@ -107,7 +109,7 @@ impl<C> Pool<C> {
     }
 
     /// Talks HTTP/2 to every instance by prior knowledge, without asking (default: HTTP/1.1, or what TLS
-    /// agrees on by ALPN). Calls that ask an instance for the same authority share one connection.
+    /// agrees on by ALPN). All calls to an instance share one connection.
     pub fn with_http2_only(mut self) -> Self {
         self.http2 = true;
         self
@@ -164,7 +166,7 @@ where
     async fn make(
         &self,
         instance: &Arc<Instance>,
-        _: Readiness,
+        readiness: Readiness,
     ) -> Result<Origin<Pooled<C>>, Error> {
         let (scheme, authority) = target(instance)?;
         if !self.tls && scheme != Scheme::HTTP {
@@ -179,15 +181,30 @@ where
         parts.path_and_query = Some(PathAndQuery::from_static("/"));
         let uri = Uri::from_parts(parts)
             .map_err(|error| Error::invalid_data("the address makes no URI").with_source(error))?;
-        let dial = Dial::new(self.connector.clone(), uri, self.http2, self.connect_timeout);
-        let client = legacy::Client::builder(TokioExecutor::new())
+        let mut http2 = Config::default();
+        if let Some(interval) = self.keep_alive_interval {
+            http2 = http2.with_keep_alive_interval(interval);
+        }
+        let known = match (self.http2, self.tls) {
+            (true, _) => Version::Http2,
+            (false, true) => Version::Unknown,
+            // Nothing agrees on a version in plaintext.
+            (false, false) => Version::Http1,
+        };
+        let dialer = Dialer {
+            connector: self.connector.clone(),
+            target: uri,
+            http2_only: self.http2,
+            timeout: self.connect_timeout,
+            http2,
+        };
+        let mut http1 = legacy::Client::builder(TokioExecutor::new());
+        http1
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.idle_timeout)
-            .pool_max_idle_per_host(self.max_idle)
-            .http2_only(self.http2)
-            .http2_keep_alive_interval(self.keep_alive_interval)
-            .build(dial);
+            .pool_max_idle_per_host(self.max_idle);
+        let client = Pooled::new(dialer, known, readiness, self.idle_timeout, &http1);
         Origin::with(instance, Kind::Pooled, client)
     }
 }

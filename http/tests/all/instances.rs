@@ -73,8 +73,8 @@ async fn http_2_shares_a_connection_and_names_the_authority() {
         let response = call.await.unwrap().unwrap();
         assert_eq!(response.version(), http::Version::HTTP_2);
     }
-    // One for each authority.
-    assert_eq!(server.connections(), 2);
+    // One for all authorities.
+    assert_eq!(server.connections(), 1);
     let seen = server.seen();
     assert_eq!(seen[0].uri, "http://shop/first");
     for seen in &seen[1..] {

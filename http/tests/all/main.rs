@@ -9,6 +9,7 @@ mod feedback;
 mod http2;
 mod instances;
 mod last_response;
+mod pool;
 mod protocols;
 mod retries;
 mod retry_after;

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use fleetward_core::discovery::Publisher;
 use fleetward_core::endpoints::Member;
 use fleetward_core::{Error, Instance};
-use fleetward_http::{Client, ClientBuilder, ResponseBody, RetryPolicy};
+use fleetward_http::{Client, ClientBuilder, PooledBody, ResponseBody, RetryPolicy};
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::server::Server;
@@ -49,11 +49,11 @@ pub(crate) fn request(method: &str, uri: &str) -> Request<String> {
 pub(crate) async fn get(
     client: &Client,
     uri: &str,
-) -> Result<Response<ResponseBody<Incoming>>, Error> {
+) -> Result<Response<ResponseBody<PooledBody>>, Error> {
     client.send(request("GET", uri)).await
 }
 
-pub(crate) async fn text(response: Response<ResponseBody<Incoming>>) -> Bytes {
+pub(crate) async fn text(response: Response<ResponseBody<PooledBody>>) -> Bytes {
     response.into_body().collect().await.unwrap().to_bytes()
 }
 

@@ -21,9 +21,9 @@ use crate::support::*;
 
 /// As a TLS connector that agrees on HTTP/2, or not, with whom it connects to.
 #[derive(Clone)]
-struct Alpn(bool);
+pub(crate) struct Alpn(pub(crate) bool);
 
-struct Agreed(TokioIo<TcpStream>, bool);
+pub(crate) struct Agreed(pub(crate) TokioIo<TcpStream>, pub(crate) bool);
 
 impl Service<Uri> for Alpn {
     type Response = Agreed;

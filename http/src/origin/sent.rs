@@ -1,4 +1,4 @@
-//! What became of a request whose client ended with an error.
+//! Whether a request was sent whose client ended with an error.
 
 use std::error::Error as StdError;
 use std::io;
@@ -6,12 +6,12 @@ use std::io;
 use fleetward_core::{BoxError, Error, ErrorKind};
 use hyper_util::client::legacy;
 
-use super::error::causes;
+use super::chain::causes;
 use crate::request_body::{CallerError, Progress};
 
-/// What became of the request.
+/// Whether the request was sent, and to whom an error of it belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum WasSent {
     /// A limit of ours turned it away: it never left, and the instance has nothing to do with it.
     TurnedAway,
     /// It never left: the instance could not be reached, or the connection was gone before.
@@ -37,31 +37,29 @@ pub(crate) enum Kind {
     Any,
     /// It sends each request once, to this instance.
     OneLeg,
-    /// A pool's: hyper's client, which always asks the body before it writes the head.
+    /// A pool's: it always asks the body before it writes the head.
     Pooled,
 }
 
 impl Kind {
     /// Of a request whose client did not become ready for it.
-    pub(super) fn early(error: &BoxError) -> Fate {
-        said(error).unwrap_or(Fate::Unsent)
+    pub(super) fn early(error: &BoxError) -> WasSent {
+        said(error).unwrap_or(WasSent::Unsent)
     }
 
     /// Of a request that was handed over.
-    pub(super) fn fate(&self, error: &BoxError, progress: &Progress) -> Fate {
-        if let Some(fate) = said(error) {
-            return fate;
+    pub(super) fn was_sent(&self, error: &BoxError, progress: &Progress) -> WasSent {
+        if let Some(sent) = said(error) {
+            return sent;
         }
         if causes(&**error).any(<dyn StdError>::is::<CallerError>) {
-            return Fate::Caller;
+            return WasSent::Caller;
         }
         match self {
-            Self::Any => Fate::AnyLeg,
-            Self::OneLeg if causes(&**error).any(is_connect) => Fate::Unsent,
+            Self::Any => WasSent::AnyLeg,
+            Self::OneLeg if causes(&**error).any(is_connect) => WasSent::Unsent,
             Self::OneLeg => not_processed(error),
-            Self::Pooled if !progress.is_begun() => Fate::Unsent,
-            // hyper drops a request that waits for a stream when its connection ends, and says no more than
-            // that its task is gone: another task may have written it just before, so nothing is inferred.
+            Self::Pooled if !progress.is_begun() => WasSent::Unsent,
             Self::Pooled => not_processed(error),
         }
     }
@@ -70,12 +68,12 @@ impl Kind {
 /// What an error of ours says itself: a limit has turned the call away, or nothing was sent. The error of a
 /// whole call, which names its service, is another call's, on which this one depends: it says nothing about
 /// this request.
-fn said(error: &BoxError) -> Option<Fate> {
+fn said(error: &BoxError) -> Option<WasSent> {
     let own = error.downcast_ref::<Error>()?;
     let says = own.is_unsent() && own.context("service").is_none();
     says.then(|| match own.kind() {
-        ErrorKind::Overloaded => Fate::TurnedAway,
-        _ => Fate::Unsent,
+        ErrorKind::Overloaded => WasSent::TurnedAway,
+        _ => WasSent::Unsent,
     })
 }
 
@@ -89,11 +87,11 @@ fn is_connect(cause: &(dyn StdError + 'static)) -> bool {
 /// What the server says of a request that it did not look at (RFC 9113, sections 6.8 and 8.7). h2 gives a
 /// GOAWAY only to the streams above its last stream id: those below end with an I/O error if the
 /// connection goes first.
-fn not_processed(error: &BoxError) -> Fate {
+fn not_processed(error: &BoxError) -> WasSent {
     let h2 = causes(&**error).find_map(|cause| cause.downcast_ref::<h2::Error>());
     match h2.filter(|error| error.is_remote()) {
-        Some(error) if error.is_go_away() => Fate::GoneAway,
-        Some(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => Fate::Refused,
-        _ => Fate::Unknown,
+        Some(error) if error.is_go_away() => WasSent::GoneAway,
+        Some(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => WasSent::Refused,
+        _ => WasSent::Unknown,
     }
 }
