@@ -4,7 +4,8 @@ use fleetward_core::task::current_runtime;
 use fleetward_core::{Error, Factory};
 pub use fleetward_grpc::*;
 
-use crate::registries::{Located, Registries, Target};
+use crate::registries::Registries;
+use crate::target::{Located, Target};
 
 /// Opens a channel to the service that a URL names.
 ///

@@ -1,10 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod connect;
+mod open;
 mod opened;
 pub mod prelude;
 mod registries;
 mod scheme;
+#[cfg(any(feature = "grpc", feature = "http"))]
+mod target;
 mod views;
 
 pub use connect::{connect, discover, register};
@@ -14,7 +17,9 @@ pub use fleetward_core::*;
 pub mod registry {
     pub use fleetward_core::registry::*;
 
-    pub use crate::registries::{Located, Registries, Target};
+    pub use crate::registries::Registries;
+    #[cfg(any(feature = "grpc", feature = "http"))]
+    pub use crate::target::{Located, Target};
 }
 
 /// The load balancing algorithms.

@@ -5,23 +5,12 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use fleetward_core::registry::RegistryUrl;
-use fleetward_core::{
-    Balancer, Error, Instance, Instancer, Registration, RegistryHandle, ServiceName,
-};
+use fleetward_core::{Error, Instance, Instancer, Registration, RegistryHandle, ServiceName};
 use futures::future::BoxFuture;
 
-use crate::connect;
+use crate::open::{Backend, Opener, open};
 use crate::opened::Opened;
 use crate::scheme::Scheme;
-
-/// What opens a URL.
-pub(crate) enum Backend {
-    BuiltIn(Scheme),
-    Own(Arc<Opener>),
-}
-
-type Opener =
-    dyn Fn(RegistryUrl) -> BoxFuture<'static, Result<RegistryHandle, Error>> + Send + Sync;
 
 /// The registries that can be opened by URL: the built-in ones, and schemes of your own.
 ///
@@ -75,19 +64,19 @@ impl Registries {
 
     /// Adds a scheme, which is matched in lower case. It wins over a built-in one of the same name.
     ///
-    /// `open` gets the URL without the options that every registry has (see [`connect`](crate::connect)) and without the
+    /// `opener` gets the URL without the options that every registry has (see [`connect`](crate::connect)) and without the
     /// service's name at the end of its path, if the URL has hosts. It takes its own options and then calls
     /// [`finish`](crate::registry::Options::finish), which makes an error of those that are left.
     pub fn with_scheme<F>(
         mut self,
         scheme: &str,
-        open: impl Fn(RegistryUrl) -> F + Send + Sync + 'static,
+        opener: impl Fn(RegistryUrl) -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = Result<RegistryHandle, Error>> + Send + 'static,
     {
-        let open = move |url| -> BoxFuture<'static, _> { Box::pin(open(url)) };
-        self.schemes.insert(scheme.to_ascii_lowercase(), Arc::new(open));
+        let opener = move |url| -> BoxFuture<'static, _> { Box::pin(opener(url)) };
+        self.schemes.insert(scheme.to_ascii_lowercase(), Arc::new(opener));
         self.opened = Arc::default();
         self
     }
@@ -100,7 +89,7 @@ impl Registries {
         if let Some(handle) = self.opened.find(url) {
             return Ok(handle);
         }
-        let handle = connect::open(self, url).await?;
+        let handle = open(url, |scheme| self.backend(scheme)).await?;
         Ok(self.opened.remember(url, handle))
     }
 
@@ -122,13 +111,8 @@ impl Registries {
         handle.register(named(&handle)?, instance).await
     }
 
-    /// The URL as one of this table, for a builder that takes URLs.
-    pub fn at(&self, url: impl Into<String>) -> Located {
-        Located { registries: self.clone(), url: url.into() }
-    }
-
     /// What opens that scheme.
-    pub(crate) fn backend(&self, scheme: &str) -> Result<Backend, Error> {
+    fn backend(&self, scheme: &str) -> Result<Backend, Error> {
         match self.schemes.get(scheme) {
             Some(open) => Ok(Backend::Own(open.clone())),
             None => {
@@ -151,64 +135,4 @@ fn named(handle: &RegistryHandle) -> Result<ServiceName, Error> {
             "the URL names no service; put its name at the end, as in etcd://127.0.0.1:2379/greeter",
         )
     })
-}
-
-/// A URL and the table that it is opened by; made by [`Registries::at`]. It may hold a password: `Debug` shows no URL.
-#[derive(Clone)]
-pub struct Located {
-    registries: Registries,
-    url: String,
-}
-
-impl fmt::Debug for Located {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Located").field("registries", &self.registries).finish_non_exhaustive()
-    }
-}
-
-/// What a URL says of a service.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Resolved {
-    pub(crate) instancer: Arc<dyn Instancer>,
-    pub(crate) balancer: Option<Arc<dyn Balancer>>,
-}
-
-/// A service as a URL names it: what builders of channels and clients connect to.
-///
-/// A text is opened by the built-in registries, a [`Located`] by the table that made it.
-pub trait Target: Send {
-    /// Opens the registry; returns the service's instances and the balancer that the URL names.
-    #[doc(hidden)]
-    fn resolve(&self) -> impl Future<Output = Result<Resolved, Error>> + Send;
-
-    /// The same URL, opened by another table.
-    #[doc(hidden)]
-    fn located(&self, registries: &Registries) -> Located;
-}
-
-async fn resolve(registries: &Registries, url: &str) -> Result<Resolved, Error> {
-    let instancer = registries.discover(url).await?;
-    let balancer = connect::balancer(RegistryUrl::parse(url)?.options())?;
-    Ok(Resolved { instancer, balancer })
-}
-
-impl<T: AsRef<str> + Send + Sync> Target for T {
-    async fn resolve(&self) -> Result<Resolved, Error> {
-        resolve(Registries::built_in(), self.as_ref()).await
-    }
-
-    fn located(&self, registries: &Registries) -> Located {
-        registries.at(self.as_ref())
-    }
-}
-
-impl Target for Located {
-    async fn resolve(&self) -> Result<Resolved, Error> {
-        resolve(&self.registries, &self.url).await
-    }
-
-    fn located(&self, registries: &Registries) -> Located {
-        registries.at(self.url.clone())
-    }
 }
