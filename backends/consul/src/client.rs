@@ -129,12 +129,13 @@ impl Client {
     pub(crate) async fn hold(&self, call: &Call) -> Result<Held, Error> {
         let at = self.current();
         let end = Instant::now() + PATIENCE;
+        let mut looked = Instant::now();
         loop {
             let failure = match self.held_back(at, call).await {
                 Ok(held) => return Ok(held),
                 Err(failure) => failure,
             };
-            if failure.is_crowded() && Instant::now() < end {
+            if failure.is_crowded() && Instant::now() < end && self.answers(at, &mut looked).await {
                 sleep(CROWDED.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
                 continue;
             }
@@ -142,6 +143,23 @@ impl Client {
             let error = self.failed(at, failure);
             return if others { Ok(Held::Left) } else { Err(error) };
         }
+    }
+
+    /// Whether an agent that turns a connection away answers others. It is asked for a sign of life if nobody has had
+    /// an answer for too long since it was looked last: a proxy in front of an agent that is gone hangs up as a full
+    /// agent does.
+    async fn answers(&self, at: usize, looked: &mut Instant) -> bool {
+        let silence = self.shared.config.silence();
+        if looked.elapsed() < silence {
+            return true;
+        }
+        let (peer, since) = (&self.shared.peers[at], std::mem::replace(looked, Instant::now()));
+        if peer.agent.pulse.has_answered_since(since) {
+            return true;
+        }
+        // A refusal is an answer, too. What else it comes to shows in what has been heard.
+        let _outcome = self.knock(peer).await;
+        peer.agent.pulse.has_answered_since(since)
     }
 
     /// After this the agent answered as ever: so it was not the agent that ended the query.
@@ -296,12 +314,12 @@ impl Client {
     ) -> Result<(Answer, Wire), Failure> {
         let request = self.request(&peer.url, call, path).await?;
         let response = wire.ask(request).await.inspect_err(|failure| self.heard(peer, failure))?;
-        peer.agent.pulse.heard();
+        peer.agent.pulse.answered();
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_BODY).collect().await.map_err(|why| {
             if why.is::<LengthLimitError>() { Failure::too_long() } else { Failure::cut_off(why) }
         })?;
-        peer.agent.pulse.heard();
+        peer.agent.pulse.answered();
         let body = body.to_bytes();
         let (shape, status) = (call.shape, head.status);
         let fits = match status.is_success() {

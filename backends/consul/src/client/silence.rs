@@ -20,14 +20,30 @@ pub(super) struct Pulse {
 
 #[derive(Clone, Copy, Default)]
 struct Signs {
+    /// An answer or a hang-up.
     heard: Option<Instant>,
+    /// An answer.
+    answered: Option<Instant>,
     /// When nobody answered a knock.
     silent: Option<Instant>,
 }
 
 impl Pulse {
+    /// There was a sign of life, even if it was that a connection was turned away.
     pub(super) fn heard(&self) {
         self.lock().heard = Some(Instant::now());
+    }
+
+    /// The agent has answered.
+    pub(super) fn answered(&self) {
+        let now = Some(Instant::now());
+        let mut signs = self.lock();
+        (signs.heard, signs.answered) = (now, now);
+    }
+
+    /// Whether the agent has answered since then.
+    pub(super) fn has_answered_since(&self, then: Instant) -> bool {
+        self.lock().answered.is_some_and(|answered| answered >= then)
     }
 
     /// Ends when the agent is silent, even when somebody knocks. It is to be dropped when that

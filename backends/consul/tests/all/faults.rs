@@ -273,3 +273,21 @@ async fn an_attempt_that_arrives_late_is_no_stranger() {
     registry.deregister(lease).await.unwrap();
     assert!(services(&consul).await.is_empty());
 }
+
+/// A proxy in front of an agent that is gone takes each connection and hangs up, as an agent does that has too many.
+#[tokio::test]
+async fn an_agent_of_which_only_hang_ups_are_left_is_noticed() {
+    let closing = |say: Say| say.with("Connection: close");
+    let entry = format!("[{}]", entry("1", "10.0.0.1"));
+    // The list, and an answer to the first query that is held back: the next one needs a new connection.
+    let script = [closing(Say::health("5", &entry)), closing(Say::health("5", &entry))];
+    let server = Scripted::start(script, Say::Hangup).await;
+    let registry = connect(server.config().with_silence(SECOND)).await;
+    let mut watch = follow(&registry);
+    converged(&mut watch, 1, 5 * SECOND).await;
+    server.say_to_knocks(Say::Hangup);
+    let stale = timeout(12 * SECOND, watch.wait_for(|now| now.freshness.is_stale())).await;
+    let stale = stale.expect("it is taken for an agent that is full").unwrap();
+    assert_eq!(stale.instances.len(), 1);
+    assert!(format!("{:?}", stale.freshness).contains("http_max_conns_per_client"), "{stale:?}");
+}
