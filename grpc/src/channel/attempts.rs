@@ -1,7 +1,6 @@
 //! One attempt of a call: below the retry, above the balancing.
 
 use std::any::Any;
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,12 +9,12 @@ use fleetward_core::limit::LimitedFuture;
 use fleetward_core::{Balanced, BoxError};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower_service::Service;
 
 use super::body::CallBody;
-use super::head::{Head, describe_foreign};
+use super::head::Head;
 use super::observer::ByStatus;
+use super::rejected::{Rejected, Superseded};
 use super::replay::{Sending, Sent};
 use crate::connection::ResponseFuture;
 use crate::{Connection, ResponseBody};
@@ -168,39 +167,3 @@ where
         })
     }
 }
-
-/// Another attempt of the same call was committed, so this one could not have the whole request.
-#[derive(Debug)]
-pub(super) struct Superseded;
-
-impl fmt::Display for Superseded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the call goes on with another attempt")
-    }
-}
-
-impl std::error::Error for Superseded {}
-
-/// The head of a response that is a failure, kept whole to be handed on as it came.
-#[derive(Debug)]
-pub(super) struct Rejected {
-    pub(super) code: Code,
-    pub(super) head: http::response::Parts,
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.code)?;
-        match self.head.headers.get(Status::GRPC_MESSAGE) {
-            Some(message) => {
-                let message = String::from_utf8_lossy(message.as_bytes());
-                let short: String = message.chars().take(200).collect();
-                write!(f, ": {}", short.escape_debug())
-            }
-            None if self.head.headers.contains_key(Status::GRPC_STATUS) => Ok(()),
-            None => write!(f, ": {}", describe_foreign(&self.head)),
-        }
-    }
-}
-
-impl std::error::Error for Rejected {}

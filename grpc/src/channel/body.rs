@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::head::Head;
-use super::observer::Observed;
+use super::observed::Observed;
 use super::replay::Sent;
 use super::tail::Tail;
 use crate::connection::ResponseBody;

@@ -4,10 +4,13 @@ mod attempts;
 mod body;
 mod builder;
 mod head;
+mod observed;
 mod observer;
 mod outcome;
 mod plan;
 mod policy;
+mod pushback;
+mod rejected;
 mod replay;
 mod tail;
 

@@ -1,18 +1,14 @@
 //! How a call went, as far as the instance is to blame; and when it is over.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use fleetward_core::BoxError;
 use fleetward_core::endpoints::{InFlight, Observer, Outcome};
-use http::HeaderMap;
-use http_body::{Body, Frame};
+use http_body::Body;
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::body::CallBody;
 use super::head::Head;
-use super::policy::Pushback;
+use super::observed::{Observed, broken, outcome};
 use crate::ConnectionError;
 use crate::connection::{ResponseBody, WasSent};
 
@@ -39,7 +35,7 @@ impl Observer<http::Response<ResponseBody>> for ByStatus {
             Head::Begun => {
                 let came = Instant::now();
                 call.heard_at(came);
-                observed = Observed(Some((call, came)));
+                observed = Observed::new(call, came);
             }
         }
         response.map(|body| CallBody::new(head, body, observed))
@@ -58,79 +54,5 @@ impl Observer<http::Response<ResponseBody>> for ByStatus {
                 _ => Outcome::FAILURE,
             },
         }
-    }
-}
-
-/// Codes by which a server says that it is in trouble; the others may be the caller's fault.
-fn outcome(code: Code, head: &HeaderMap) -> Outcome {
-    match code {
-        Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::ResourceExhausted
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => Outcome::failure(pushback(head)),
-        Code::Ok => Outcome::Success,
-        _ => Outcome::Refused,
-    }
-}
-
-/// What the end of a stream without a status says. If it was cancelled here, the caller did that.
-fn broken(status: &Status, by_server: bool) -> Outcome {
-    match status.code() {
-        Code::Cancelled if !by_server => Outcome::Ignored,
-        _ => Outcome::FAILURE,
-    }
-}
-
-/// How long the server asks to be left alone.
-fn pushback(head: &HeaderMap) -> Option<Duration> {
-    match Pushback::of(head)? {
-        Pushback::After(wait) => Some(wait),
-        Pushback::Stop => None,
-    }
-}
-
-/// Takes a call whose head came at that time to the end of its response's body. Dropped before, the call was
-/// given up.
-#[derive(Default)]
-pub(crate) struct Observed(Option<(InFlight, Instant)>);
-
-impl Observed {
-    /// The call's deadline passed before its end.
-    pub(crate) fn expired(&mut self) {
-        if let Some((call, _)) = self.0.take() {
-            call.finish(Outcome::FAILURE);
-        }
-    }
-
-    /// A part of a message: only now is it known that the answer is one. Its latency is the time to its head.
-    pub(crate) fn data(&mut self) {
-        if let Some((call, head)) = &mut self.0 {
-            call.answered_at(*head);
-        }
-    }
-
-    /// Says which code the trailers had, if that is what the body ended with.
-    pub(crate) fn ended(&mut self, end: Option<&Result<Frame<Bytes>, Status>>) -> Option<Code> {
-        let (code, outcome) = match end {
-            Some(Ok(frame)) => {
-                let trailers = frame.trailers_ref()?;
-                match trailers.get(Status::GRPC_STATUS) {
-                    Some(code) => {
-                        let code = Code::from_bytes(code.as_bytes());
-                        (Some(code), outcome(code, trailers))
-                    }
-                    None => (Some(Code::Unknown), Outcome::Foreign),
-                }
-            }
-            Some(Err(status)) => (None, broken(status, false)),
-            // gRPC ends with trailers: without them the server has broken off.
-            None => (None, Outcome::Foreign),
-        };
-        if let Some((call, _)) = self.0.take() {
-            call.finish(outcome);
-        }
-        code
     }
 }

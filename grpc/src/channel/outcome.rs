@@ -8,8 +8,8 @@ use http::HeaderValue;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::attempts::Rejected;
 use super::head::describe_foreign;
+use super::rejected::Rejected;
 use crate::ConnectionError;
 use crate::deadline::Deadline;
 

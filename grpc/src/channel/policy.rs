@@ -1,15 +1,14 @@
 //! What becomes of a failed attempt of one call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use fleetward_core::retry::Verdict;
 use fleetward_core::{self as core, BoxError};
-use http::HeaderMap;
 use tonic::Code;
 
-use super::attempts::{Rejected, Superseded};
 use super::plan::Plan;
+use super::pushback::Pushback;
+use super::rejected::{Rejected, Superseded};
 use super::replay::{Replay, Sending};
 use crate::ConnectionError;
 use crate::connection::WasSent;
@@ -91,28 +90,5 @@ impl<'a> core::retry::RetryClassifier<Sending<'a>> for CallPolicy<'_> {
             // No endpoint: the attempt has waited for one as long as it may.
             _ => Verdict::Return,
         }
-    }
-}
-
-/// What a server says about coming back: `grpc-retry-pushback-ms`.
-pub(super) enum Pushback {
-    After(Duration),
-    Stop,
-}
-
-impl Pushback {
-    const NAME: &str = "grpc-retry-pushback-ms";
-
-    pub(super) fn of(head: &HeaderMap) -> Option<Self> {
-        let mut all = head.get_all(Self::NAME).iter();
-        let text = all.next()?.to_str().unwrap_or_default();
-        // A signed number of 32 bits. One with a sign is negative, or not as it is to be written.
-        let millis = text.parse::<i32>().ok().and_then(|millis| u64::try_from(millis).ok());
-        Some(match millis {
-            Some(millis) if !text.starts_with('+') && all.next().is_none() => {
-                Self::After(Duration::from_millis(millis))
-            }
-            _ => Self::Stop,
-        })
     }
 }
