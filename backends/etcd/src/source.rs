@@ -1,35 +1,19 @@
 //! Discovery: a list in pages of one revision, and a watch from there.
 
 mod changes;
+mod cursor;
 
 use fleetward_core::discovery::{Change, KeyChange, Listing, Source};
 use fleetward_core::registry::redact;
 use fleetward_core::{Error, ErrorKind, ServiceName};
 use futures::{Stream, stream};
 
+pub use self::cursor::EtcdCursor;
+use self::cursor::MAX_BYTES;
 use crate::EtcdRegistry;
 use crate::client::{Watch, Watched};
 use crate::codec;
 use changes::{Changes, Verdict};
-
-/// A revision of one cluster's history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EtcdCursor {
-    revision: i64,
-    cluster: u64,
-}
-
-impl EtcdCursor {
-    /// The revision of the store.
-    pub fn revision(&self) -> i64 {
-        self.revision
-    }
-
-    /// The id of the cluster; revisions of two clusters have nothing to do with each other.
-    pub fn cluster_id(&self) -> u64 {
-        self.cluster
-    }
-}
 
 impl Source for EtcdRegistry {
     type Cursor = EtcdCursor;
@@ -160,7 +144,6 @@ fn range_end(root: &str) -> Vec<u8> {
 }
 
 const MAX_ENTRIES: usize = 100_000;
-const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,12 @@
 //! One attempt of a call: below the retry, above the balancing.
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use fleetward_core::{Balanced, BoxError, Error, ErrorKind};
 use futures::future::BoxFuture;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -84,23 +82,3 @@ where
         })
     }
 }
-
-/// A response that is to be tried again. The call keeps it, to return it if no attempt is left.
-#[derive(Debug)]
-pub(super) struct Rejected {
-    pub(super) status: StatusCode,
-    /// What its `Retry-After` asks for.
-    pub(super) wait: Option<Duration>,
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HTTP {}", self.status)?;
-        match self.wait {
-            Some(wait) => write!(f, ", retry after {} s", wait.as_secs()),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for Rejected {}

@@ -11,7 +11,8 @@ use fleetward_core::outlier::OutlierDetection;
 use fleetward_core::retry::{RatioBudget, RetryBudget};
 use fleetward_core::{Balanced, Balancer, Factory, Instancer};
 
-use super::{Client, Settings, Shared};
+use super::settings::Settings;
+use super::{Client, Shared};
 use crate::{ByStatus, Pool, RequestBody, RetryPolicy, header, operation};
 
 /// Settings of a [`Client`] of the service that `T` names.

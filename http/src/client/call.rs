@@ -10,8 +10,8 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::Settings;
-use super::attempts::Rejected;
+use super::rejected::Rejected;
+use super::settings::Settings;
 use crate::RetryPolicy;
 use crate::request_body::{Progress, RequestBody, Source};
 use crate::response_body::ResponseBody;

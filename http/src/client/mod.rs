@@ -5,6 +5,8 @@ mod builder;
 mod call;
 mod outcome;
 mod policy;
+mod rejected;
+mod settings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +14,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_core::retry::RetryBudget;
 use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instancer, Retry};
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -23,8 +24,9 @@ use self::attempts::Attempts;
 pub use self::builder::ClientBuilder;
 use self::call::Call;
 use self::policy::CallPolicy;
+use self::settings::Settings;
 use crate::deadline::Deadline;
-use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody, RetryPolicy};
+use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody};
 
 /// A load-balanced HTTP client of one service.
 ///
@@ -77,37 +79,6 @@ struct Shared<S> {
 
 /// For so long the body may be read of a response that is returned because the deadline has passed.
 const GRACE: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Debug)]
-struct Settings {
-    retry: Option<RetryPolicy>,
-    budget: Arc<dyn RetryBudget>,
-    timeout: Option<Duration>,
-    replay_limit: usize,
-}
-
-impl Settings {
-    /// An attempt has its deadline also where the call is tried once: one that has not left by then goes
-    /// elsewhere.
-    fn once(&self) -> Retry<()> {
-        let retry = Retry::with_policy(()).max_attempts(1);
-        match self.retry.as_ref().and_then(|policy| policy.per_attempt_timeout) {
-            Some(timeout) => retry.per_attempt_timeout(timeout),
-            None => retry,
-        }
-    }
-
-    fn retried(&self) -> Retry<()> {
-        match &self.retry {
-            Some(policy) => self
-                .once()
-                .max_attempts(policy.max_attempts)
-                .backoff(policy.backoff.clone())
-                .budget(self.budget.clone()),
-            None => self.once(),
-        }
-    }
-}
 
 impl Client {
     /// A client with the default settings of the instances that `instancer` names. Returns at once.

@@ -6,8 +6,8 @@ use fleetward_core::retry::{RetryClassifier, Verdict};
 use fleetward_core::{BoxError, Endpointer, Error};
 use http::StatusCode;
 
-use super::attempts::Rejected;
 use super::call::Call;
+use super::rejected::Rejected;
 use crate::{OriginError, RetryPolicy};
 
 /// Made for each call.

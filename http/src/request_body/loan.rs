@@ -8,8 +8,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use fleetward_core::BoxError;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
 
-use super::source::Boxed;
+/// The caller's body.
+pub(super) type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The body, and who may read it.
 ///

@@ -10,12 +10,9 @@ use fleetward_core::BoxError;
 use fleetward_core::task::ReadAhead;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
 
-use super::loan::Lender;
+use super::loan::{Boxed, Lender};
 use super::{CallerError, Kind, RequestBody};
-
-pub(super) type Boxed = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What the attempts of a call make their bodies from.
 pub(crate) enum Source {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fleetward_core::discovery::{Change, KeyChange};
 use fleetward_core::{Error, ErrorKind};
 
-use super::{EtcdCursor, MAX_BYTES};
+use super::cursor::{EtcdCursor, MAX_BYTES};
 use crate::client::{Event, Response};
 use crate::codec::{self, Codec};
 

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Cost;
 use crate::Result;
 use crate::machine::rustc;
 
@@ -15,6 +14,13 @@ const MARGIN: f64 = 0.10;
 
 /// And never less than so many instructions.
 const SLACK: f64 = 3.0;
+
+/// What one walk of a path costs.
+pub(super) struct Cost {
+    pub(super) path: String,
+    pub(super) instructions: f64,
+    pub(super) allocations: f64,
+}
 
 /// The recorded costs. They are those of one compiler.
 #[derive(Debug, Serialize, Deserialize)]

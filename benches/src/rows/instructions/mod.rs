@@ -10,7 +10,7 @@ mod paths;
 use std::path::Path as FilePath;
 use std::process::Command;
 
-use self::baseline::Baseline;
+use self::baseline::{Baseline, Cost};
 use self::paths::{Path, names};
 use super::Row;
 use crate::Result;
@@ -19,13 +19,6 @@ use crate::section::{Section, Table};
 
 pub(crate) const ROW: Row =
     Row { name: "instructions", title: "Instructions and allocations", run };
-
-/// What one walk of a path costs.
-struct Cost {
-    path: String,
-    instructions: f64,
-    allocations: f64,
-}
 
 fn run(effort: &Effort) -> Result<Section> {
     let Some(valgrind) = valgrind() else {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::super::tls::Tls;
-use super::Addresses;
+use super::addresses::Addresses;
 
 /// What stays the same when an agent is started again.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! One Consul agent that is a server too; a member of a cluster is one as well.
 
+mod addresses;
 mod builder;
 mod cluster;
 mod http;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use self::addresses::Addresses;
 pub use self::builder::ConsulBuilder;
 pub use self::cluster::ConsulCluster;
 use self::launch::{Launch, Mode, ROOT_TOKEN};
@@ -215,24 +217,6 @@ impl Consul {
             Ok((200, text)) => text,
             other => panic!("{}: {path}: {other:?}", self.name),
         }
-    }
-}
-
-/// Where the agent listens.
-#[derive(Clone, Copy, Debug)]
-struct Addresses {
-    /// Always open: a test can look at an agent without a TLS stack.
-    http: SocketAddr,
-    https: SocketAddr,
-    server: SocketAddr,
-    gossip: SocketAddr,
-}
-
-impl Addresses {
-    fn claim() -> (Self, [HeldAddress; 4]) {
-        let held = crate::address::claim([8500, 8501, 8300, 8301]);
-        let [http, https, server, gossip] = held.each_ref().map(HeldAddress::addr);
-        (Self { http, https, server, gossip }, held)
     }
 }
 

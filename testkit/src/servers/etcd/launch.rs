@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::super::tls::Tls;
-use super::Addresses;
+use super::addresses::Addresses;
 
 /// What stays the same when a server is started again, unless a test changes it in between.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! One etcd server; a member of a cluster is one too.
 
+mod addresses;
 mod builder;
 mod cluster;
 mod ctl;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use self::addresses::Addresses;
 pub use self::builder::{EtcdBuilder, EtcdVersion};
 pub use self::cluster::EtcdCluster;
 use self::launch::Launch;
@@ -196,23 +198,6 @@ impl Etcd {
 
     fn launch(&self) -> std::sync::MutexGuard<'_, Launch> {
         self.launch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Where the server listens.
-#[derive(Clone, Copy, Debug)]
-struct Addresses {
-    client: SocketAddr,
-    peer: SocketAddr,
-    /// Always plain HTTP, even with TLS for clients: health can be asked for without a TLS stack.
-    metrics: SocketAddr,
-}
-
-impl Addresses {
-    fn claim() -> (Self, [HeldAddress; 3]) {
-        let held = crate::address::claim([2379, 2380, 2381]);
-        let [client, peer, metrics] = held.each_ref().map(HeldAddress::addr);
-        (Self { client, peer, metrics }, held)
     }
 }
 
