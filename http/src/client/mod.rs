@@ -30,7 +30,7 @@ use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody};
 
 /// A load-balanced HTTP client of one service.
 ///
-/// Each request goes to an instance of the balancer's choice and, by the [`RetryPolicy`], to other ones.
+/// Each request goes to an instance of the balancer's choice and, by the [`RetryPolicy`](crate::RetryPolicy), to other ones.
 /// A URI needs no more than a path. It is a tower service for requests with any body of bytes, always
 /// ready; cloning is cheap and shares everything.
 ///

@@ -121,7 +121,7 @@ async fn a_registration_moves_and_leaves_nothing_behind() {
         eventually("it is registered at the other agent", 4 * SECOND, there).await;
         println!("moved {:?} after the {how}", begun.elapsed());
         let known = || async { registration.status().is_registered() };
-        eventually("the registration knows it", SECOND, known).await;
+        eventually("the registration knows it", 5 * SECOND, known).await;
         match how {
             "kill" => first.start_again().await,
             _ => first.resume(),
@@ -152,7 +152,7 @@ async fn two_registrations_of_one_instance_are_one() {
     let body = format!("[{},{}]", twin("n1"), twin("n2"));
     let server = Scripted::start([Say::health("5", &body)], Say::Silence).await;
     let mut watch = follow(&connect(server.config()).await);
-    let one = timeout(SECOND, watch.wait_for(|now| !now.instances.is_empty())).await;
+    let one = timeout(5 * SECOND, watch.wait_for(|now| !now.instances.is_empty())).await;
     let one = one.unwrap().unwrap();
     assert_eq!((one.instances.len(), one.instances[0].id().as_str()), (1, "x"));
 }

@@ -22,10 +22,10 @@ async fn an_agent_that_lost_everything_is_registered_at_again_within_a_heartbeat
     let mut watch = follow(&registry);
     let ttl = 3 * SECOND;
     let registration = keep(&registry, 0, ttl).await;
-    converged(&mut watch, 1, SECOND).await;
+    converged(&mut watch, 1, 10 * SECOND).await;
     for _ in 0..2 {
         consul.kill().await;
-        let stale = timeout(SECOND, watch.wait_for(|now| now.freshness.is_stale())).await;
+        let stale = timeout(5 * SECOND, watch.wait_for(|now| now.freshness.is_stale())).await;
         assert_eq!(stale.expect("it is noticed").unwrap().instances.len(), 1);
         consul.start_again().await;
         let begun = Instant::now();
@@ -36,7 +36,7 @@ async fn an_agent_that_lost_everything_is_registered_at_again_within_a_heartbeat
         assert_eq!(watch.current().instances.len(), 1);
     }
     let known = || async { registration.status().is_registered() };
-    eventually("the registration knows it", SECOND, known).await;
+    eventually("the registration knows it", 5 * SECOND, known).await;
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn an_agent_that_keeps_its_data_changes_nothing() {
     let registry = registry(&consul).await;
     let mut watch = follow(&registry);
     let _registration = keep(&registry, 0, 10 * SECOND).await;
-    converged(&mut watch, 1, SECOND).await;
+    converged(&mut watch, 1, 10 * SECOND).await;
     consul.stop().await;
     consul.start_again().await;
     println!("fresh {:?} after the restart", converged(&mut watch, 1, 10 * SECOND).await);
@@ -101,7 +101,7 @@ async fn a_silent_agent_is_noticed() {
     put_plain(&consul, "a", "1", "10.0.0.1").await;
     let mut direct = Watch::open(&registry, "a").await;
     let mut watch = follow(&registry);
-    converged(&mut watch, 1, SECOND).await;
+    converged(&mut watch, 1, 10 * SECOND).await;
     sleep(SECOND / 2).await;
     consul.pause();
     let paused = Instant::now();
@@ -109,7 +109,7 @@ async fn a_silent_agent_is_noticed() {
     println!("{:?}: {error}", paused.elapsed());
     assert!(paused.elapsed() <= SECOND * 15 / 2, "{:?}", paused.elapsed());
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    let stale = timeout(SECOND, watch.wait_for(|now| now.freshness.is_stale())).await;
+    let stale = timeout(5 * SECOND, watch.wait_for(|now| now.freshness.is_stale())).await;
     assert_eq!(stale.unwrap().unwrap().instances.len(), 1);
     consul.resume();
     println!("fresh {:?} after it went on", converged(&mut watch, 1, 8 * SECOND).await);
@@ -122,7 +122,7 @@ async fn a_quiet_agent_is_not_taken_for_a_silent_one() {
     let mut watch = Watch::open(&registry, "a").await;
     sleep(5 * SECOND).await;
     put_plain(&consul, "a", "1", "10.0.0.1").await;
-    assert_eq!(watch.full(SECOND).await.len(), 1);
+    watch.full_of(1).await;
 }
 
 #[tokio::test]
@@ -198,8 +198,8 @@ async fn pitfall_no_known_leader_and_empty_evicts_nobody() {
     let server = Scripted::start([Say::health("5", &one)], leaderless).await;
     let registry = connect(server.config()).await;
     let mut watch = follow(&registry);
-    converged(&mut watch, 1, SECOND).await;
-    let stale = timeout(SECOND, watch.wait_for(|now| now.freshness.is_stale())).await;
+    converged(&mut watch, 1, 10 * SECOND).await;
+    let stale = timeout(5 * SECOND, watch.wait_for(|now| now.freshness.is_stale())).await;
     assert_eq!(stale.unwrap().unwrap().instances.len(), 1);
     let error = registry.list(&service("a")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");

@@ -27,7 +27,7 @@ async fn go_kit_case_9_eof_does_not_end_discovery() {
     )
     .await;
     let mut watch = follow(&connect(server.config()).await);
-    converged(&mut watch, 1, SECOND).await;
+    converged(&mut watch, 1, 10 * SECOND).await;
     converged(&mut watch, 2, 3 * SECOND).await;
 }
 
@@ -44,7 +44,7 @@ async fn go_kit_case_9_an_older_index_is_never_used_again() {
     let script = [Say::health("100", &one()), Say::health("7", &one()), Say::health("8", &one())];
     let server = Scripted::start(script, Say::Silence).await;
     let mut watch = follow(&connect(server.config()).await);
-    converged(&mut watch, 1, SECOND).await;
+    converged(&mut watch, 1, 10 * SECOND).await;
     eventually("it waits again", 3 * SECOND, || async { server.paths().len() == 4 }).await;
     let index = |path: &String| {
         path.split(['?', '&']).find_map(|part| part.strip_prefix("index=")).map(str::to_owned)
@@ -130,7 +130,7 @@ async fn what_is_gone_after_a_cut_is_not_taken_for_a_change_seen() {
         let script = [Say::health("5", &one()), cut];
         let server = Scripted::start(script, Say::health("9", "[]")).await;
         let mut watch = follow(&connect(server.config()).await);
-        converged(&mut watch, 1, SECOND).await;
+        converged(&mut watch, 1, 10 * SECOND).await;
         eventually("it is listed again", 5 * SECOND, || async { server.paths().len() > 4 }).await;
         assert_eq!(watch.current().instances.len(), 1, "held back");
     }
@@ -160,13 +160,13 @@ async fn a_watch_that_is_dropped_closes_its_connection() {
     let server = Scripted::start([Say::health("5", "[]")], Say::Silence).await;
     let registry = connect(server.config()).await;
     let watch = Watch::open(&registry, "a").await;
-    eventually("the query waits", SECOND, || async { server.paths().len() == 2 }).await;
+    eventually("the query waits", 5 * SECOND, || async { server.paths().len() == 2 }).await;
     // One is for registrations and signs of life, and stays for as long as the registry.
     assert_eq!(server.open(), 2, "the connection of the list is used again");
     drop(watch);
-    eventually("it is closed", SECOND, || async { server.open() == 1 }).await;
+    eventually("it is closed", 5 * SECOND, || async { server.open() == 1 }).await;
     drop(registry);
-    eventually("the other one too", SECOND, || async { server.open() == 0 }).await;
+    eventually("the other one too", 5 * SECOND, || async { server.open() == 0 }).await;
 
     // At any await.
     let server = Scripted::start([], Say::health("5", "[]")).await;

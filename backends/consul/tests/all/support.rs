@@ -159,6 +159,20 @@ impl Watch {
         }
     }
 
+    /// The first complete set of that many, once all sets of other sizes have passed.
+    ///
+    /// Consul wakes the query of a name that nobody has for anything that happens, so that a set may
+    /// come twice, and that of before the change may come first.
+    pub(crate) async fn full_of(&mut self, count: usize) -> Vec<Arc<Instance>> {
+        let end = Instant::now() + 10 * SECOND;
+        loop {
+            let found = self.full(end - Instant::now()).await;
+            if found.len() == count {
+                return found;
+            }
+        }
+    }
+
     /// The error that ends the watch.
     pub(crate) async fn error(&mut self, deadline: Duration) -> Error {
         let end = Instant::now() + deadline;

@@ -7,6 +7,7 @@ mod subject;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fleetward_core::{Error, ErrorKind, ServiceName};
 use fleetward_memory::MemoryRegistry;
@@ -73,6 +74,11 @@ struct Server {
 }
 
 impl Broken {
+    /// Short where a wait ends by it; a machine that is busy must not look like a fault.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_secs(if self.fault == Fault::None { 30 } else { 3 })
+    }
+
     pub(crate) fn new(fault: Fault) -> Self {
         Self {
             table: MemoryRegistry::new(),

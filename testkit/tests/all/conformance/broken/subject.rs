@@ -21,7 +21,7 @@ impl Subject for Broken {
             .with(Capability::KillWatches)
             .with(Capability::Restart)
             .without(Capability::Duplicates, "the table's keys are ids")
-            .with_patience(Duration::from_secs(3))
+            .with_patience(self.patience())
     }
 
     async fn open(&self) -> Self {
