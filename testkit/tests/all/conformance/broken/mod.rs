@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleetward_core::{Error, ErrorKind, ServiceName};
-use fleetward_memory::MemoryRegistry;
+use fleetward_memory::{MemoryCursor, MemoryRegistry};
 use tokio::sync::watch;
 
 /// What is wrong.
@@ -71,6 +71,15 @@ type Raw = BTreeMap<(ServiceName, String), Vec<u8>>;
 #[derive(Clone, Copy, Debug, Default)]
 struct Server {
     stopped: bool,
+    /// How many changes there were.
+    age: u64,
+}
+
+/// After what a watch begins: a change of the table, and one by hand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor {
+    table: MemoryCursor,
+    age: u64,
 }
 
 impl Broken {
@@ -91,6 +100,13 @@ impl Broken {
 
     fn is(&self, fault: Fault) -> bool {
         self.fault == fault
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Server)) {
+        self.server.send_modify(|server| {
+            change(server);
+            server.age += 1;
+        });
     }
 
     fn answers(&self) -> Result<(), Error> {

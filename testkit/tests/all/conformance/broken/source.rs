@@ -5,17 +5,18 @@ use std::sync::atomic::Ordering;
 
 use fleetward_core::discovery::{Change, Entry, KeyChange, Listing, Source};
 use fleetward_core::{Error, ErrorKind, Instance, Metadata, ServiceName};
-use fleetward_memory::MemoryCursor;
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 
-use super::{Broken, Fault, Server};
+use super::{Broken, Cursor, Fault, Server};
 
 impl Source for Broken {
-    type Cursor = MemoryCursor;
+    type Cursor = Cursor;
 
-    async fn list(&self, service: &ServiceName) -> Result<Listing<MemoryCursor>, Error> {
+    async fn list(&self, service: &ServiceName) -> Result<Listing<Cursor>, Error> {
         self.answers()?;
+        // First: what is written by hand from here on ends the watch that begins there.
+        let age = self.server.borrow().age;
         if self.is(Fault::StaysLockedWhenDropped) {
             if self.locked.swap(true, Ordering::Relaxed) {
                 return Err(Error::new(ErrorKind::Other, "locked"));
@@ -39,16 +40,19 @@ impl Source for Broken {
         }
         listing.entries = listing.entries.into_iter().map(|entry| self.told(entry)).collect();
         listing.entries.extend(self.by_hand(service)?);
-        Ok(listing)
+        let cursor = Cursor { table: listing.cursor, age };
+        Ok(Listing { entries: listing.entries, cursor })
     }
 
     fn watch(
         &self,
         service: &ServiceName,
-        from: MemoryCursor,
-    ) -> impl Stream<Item = Result<Change<MemoryCursor>, Error>> + Send {
+        from: Cursor,
+    ) -> impl Stream<Item = Result<Change<Cursor>, Error>> + Send {
         let mut server = self.server.subscribe();
-        server.mark_unchanged();
+        if server.borrow_and_update().age != from.age {
+            server.mark_changed();
+        }
         let start = Watching {
             broken: self.clone(),
             service: service.clone(),
@@ -97,31 +101,35 @@ struct Watching {
     server: watch::Receiver<Server>,
     begun: bool,
     /// Told next, before anything else.
-    then: Option<Change<MemoryCursor>>,
+    then: Option<Change<Cursor>>,
 }
 
-type News = Result<(Change<MemoryCursor>, MemoryCursor), Error>;
+type News = Result<(Change<Cursor>, Cursor), Error>;
 
 impl Watching {
     /// The next change after a cursor, by a watch of its own; nothing at the watch's end.
-    async fn next(&mut self, from: MemoryCursor) -> Option<News> {
+    async fn next(&mut self, from: Cursor) -> Option<News> {
         let Self { broken, service, server, begun, then } = self;
         if let Some(again) = then.take() {
             return Some(Ok((again, from)));
         }
         let skip = broken.is(Fault::WatchesFromNow) && !std::mem::replace(begun, true);
         let now = broken.table.list(service).await.ok()?;
-        let from = if skip { now.cursor } else { from };
-        let mut watch = pin!(broken.table.watch(service, from));
+        let at = |table| Cursor { table, age: from.age };
+        let from = if skip { at(now.cursor) } else { from };
+        let mut watch = pin!(broken.table.watch(service, from.table));
         tokio::select! {
             change = watch.next() => match change?.ok()? {
                 Change::Keys { changes, cursor } if broken.is(Fault::TellsOldSets) => {
                     drop(changes);
+                    let cursor = at(cursor);
                     let newer = broken.table.list(service).await.ok()?;
+                    let newer = Listing { cursor: at(newer.cursor), entries: newer.entries };
                     *then = Some(Change::Full(Listing { entries: Vec::new(), cursor }));
                     Some(Ok((Change::Full(newer), cursor)))
                 }
                 Change::Keys { changes, cursor } => {
+                    let cursor = at(cursor);
                     let told = if broken.is(Fault::CursorGoesBack) { from } else { cursor };
                     let change = damaged(broken, changes, told);
                     *then = broken.is(Fault::RepeatsAMessage).then(|| change.clone());
@@ -132,7 +140,7 @@ impl Watching {
             _ = server.changed() => match broken.answers() {
                 Err(_) if broken.is(Fault::OutageLooksLikeDeletes) => {
                     let gone = now.entries.into_iter().map(|entry| KeyChange::Delete(entry.key));
-                    let cursor = now.cursor;
+                    let cursor = at(now.cursor);
                     Some(Ok((Change::Keys { changes: gone.collect(), cursor }, cursor)))
                 }
                 Err(error) => Some(Err(error)),
@@ -143,7 +151,7 @@ impl Watching {
     }
 }
 
-fn damaged(broken: &Broken, changes: Vec<KeyChange>, cursor: MemoryCursor) -> Change<MemoryCursor> {
+fn damaged(broken: &Broken, changes: Vec<KeyChange>, cursor: Cursor) -> Change<Cursor> {
     let changes = changes.into_iter().filter_map(|change| match change {
         KeyChange::Put(entry) => Some(KeyChange::Put(broken.told(entry))),
         KeyChange::Delete(_) if broken.is(Fault::NeverTellsDeletes) => None,

@@ -1,13 +1,11 @@
 //! What the suite is told about it.
 
-use std::time::Duration;
-
 use fleetward_core::discovery::Source;
 use fleetward_core::registration::Registry;
 use fleetward_core::{Instance, InstanceId, ServiceName};
 use fleetward_testkit::conformance::{Capabilities, Capability, Subject};
 
-use super::{Broken, Server};
+use super::Broken;
 
 impl Subject for Broken {
     type Backend = Self;
@@ -57,14 +55,14 @@ impl Subject for Broken {
     }
 
     async fn kill_watches(&self) {
-        self.server.send_modify(|_| {});
+        self.change(|_| {});
     }
 
     async fn stop(&self) {
-        self.server.send_replace(Server { stopped: true });
+        self.change(|server| server.stopped = true);
     }
 
     async fn start(&self) {
-        self.server.send_replace(Server { stopped: false });
+        self.change(|server| server.stopped = false);
     }
 }
