@@ -142,7 +142,13 @@ async fn pitfall_wait_is_sent_and_outlasted() {
     let Some(consul) = Consul::start_or_skip().await else { return };
     let config = config(&consul).with_wait(16 * SECOND).with_request_timeout(SECOND);
     let mut watch = Watch::open(&connect(config).await, "a").await;
-    let item = watch.next(19 * SECOND).await;
+    let item = loop {
+        match watch.next(19 * SECOND).await {
+            // What else an agent does while it starts wakes the query of a name that nobody has.
+            Ok(Change::Full(listing)) if listing.entries.is_empty() => {}
+            item => break item,
+        }
+    };
     assert!(matches!(item, Ok(Change::Progress)), "{item:?}");
 
     let server = Scripted::start([Say::health("5", "[]")], Say::Silence).await;
