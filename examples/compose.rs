@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward::balancers::Random;
+use fleetward::context::WithContext;
 use fleetward::{Balanced, Endpointer, Instance, Retry};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,9 +32,11 @@ async fn main() -> Result<(), Error> {
     endpointer.wait_for(|set| set.ready().len() == 3).await;
 
     // From the outside in: at most 100 calls a second; five attempts within two seconds, each on
-    // another instance; each attempt within half a second.
+    // another instance; each attempt within half a second. A line becomes a request that can carry
+    // what its attempts know of each other.
     let mut service = ServiceBuilder::new()
         .rate_limit(100, Duration::from_secs(1))
+        .map_request(WithContext::<String>::from)
         .layer(Retry::new(5, Duration::from_secs(2)))
         .timeout(Duration::from_millis(500))
         .service(Balanced::new(endpointer, Random::new()));

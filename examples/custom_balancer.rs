@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use fleetward::balancing::{PickContext, ReadySet};
+use fleetward::context::WithContext;
 use fleetward::{Balanced, Balancer, Endpointer, Error, Instance};
 use tower::{ServiceExt, service_fn};
 
@@ -51,7 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let service = Balanced::new(endpointer, NearestLeastLoaded { zone: "south" });
 
     for name in ["Ada", "Grace", "Edsger"] {
-        let answer = service.clone().oneshot(name).await?;
+        let answer = service.clone().oneshot(WithContext::from(name)).await?;
         println!("{answer}");
         assert!(!answer.starts_with("10.0.0.1"), "that one is in the north");
     }

@@ -5,6 +5,7 @@
 mod calls;
 mod cpu;
 mod go;
+mod in_context;
 mod machine;
 mod measure;
 mod members;

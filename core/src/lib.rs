@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-mod attempt;
 pub mod backoff;
 pub mod balancing;
+pub mod context;
 pub mod discovery;
 pub mod endpoints;
 mod error;

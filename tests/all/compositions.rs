@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fleetward::balancers::RoundRobin;
 use fleetward::balancing::WaitForReady;
+use fleetward::context::WithContext;
 use fleetward::discovery::FixedInstancer;
 use fleetward::grpc::{Channel, Connection, ConnectionConfig, Connector, GrpcHealth};
 use fleetward::health::{HealthChecked, Probing};
@@ -112,6 +113,7 @@ async fn around_any_service() {
     };
     let endpointer = Endpointer::new(list(), limit().per_instance(factory));
     let service = ServiceBuilder::new()
+        .map_request(WithContext::<&'static str>::from)
         .layer(Retry::new(3, Duration::from_secs(1)))
         .timeout(Duration::from_secs(1))
         .layer(limit())

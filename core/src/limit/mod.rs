@@ -57,13 +57,13 @@ use crate::{BoxError, InstanceId};
 ///
 /// let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80")?]);
 /// let factory = |_: Arc<Instance>| async {
-///     Ok::<_, fleetward_core::Error>(service_fn(|name: &'static str| async move {
-///         Ok::<_, fleetward_core::Error>(format!("hello {name}"))
+///     Ok::<_, fleetward_core::Error>(service_fn(|request: http::Request<&'static str>| async move {
+///         Ok::<_, fleetward_core::Error>(format!("hello {}", request.body()))
 ///     }))
 /// };
 /// let limit = ConcurrencyLimit::new(100).queue(20);
 /// let client = Balanced::new(Endpointer::new(list, limit.per_instance(factory)), First);
-/// assert_eq!(client.oneshot("you").await?, "hello you");
+/// assert_eq!(client.oneshot(http::Request::new("you")).await?, "hello you");
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::plan::{Event, Kind, Plan};
 use super::running::Ended;
 use super::{Attempt, RetryError, Settings, Verdict};
-use crate::attempt::{self, Again, Budgets, Earlier};
+use crate::context::{Again, CallContext, Earlier};
 use crate::{BoxError, Error, ErrorKind, InstanceId, telemetry};
 
 /// How often a request that never left is tried again without being counted, where each attempt goes to an
@@ -17,32 +18,15 @@ const MAX_UNSENT: u32 = 1000;
 /// The same where nobody says to which instance, so that nobody sets a pace.
 const MAX_UNSENT_NOWHERE: u32 = 5;
 
-#[derive(Default)]
 pub(super) struct Call {
     deadline: Option<Instant>,
     began: Option<Instant>,
     /// Attempts sent that count, and those that do not, for nothing had left this process.
     counted: u32,
     transparent: u32,
-    next: Next,
-    /// Whether the next attempt takes the place of one that did not count.
-    replaces: bool,
-    /// Whether the budget has allowed the next attempt already.
-    paid: bool,
-    /// There is to be no further attempt: only those under way can still succeed.
-    stopped: bool,
-    budgets: Budgets,
+    plan: Plan,
     /// Nothing until an attempt has failed.
     past: Option<Box<Past>>,
-}
-
-/// When the next attempt is sent.
-#[derive(Clone, Copy, Default)]
-enum Next {
-    #[default]
-    Now,
-    At(Instant),
-    Never,
 }
 
 /// What the failures of a call leave behind.
@@ -63,11 +47,22 @@ struct Past {
 impl Call {
     /// Ends by `deadline`, if that is sooner than the timeout.
     pub(super) fn new(deadline: Option<Instant>) -> Self {
-        Self { deadline, ..Self::default() }
+        Self {
+            deadline,
+            began: None,
+            counted: 0,
+            transparent: 0,
+            plan: Plan::Due(Kind::First),
+            past: None,
+        }
     }
 
     /// Says when the call began, if it did so just now.
-    pub(super) fn begin(&mut self, settings: &Settings) -> Option<Instant> {
+    pub(super) fn begin(
+        &mut self,
+        settings: &Settings,
+        within: Option<&CallContext>,
+    ) -> Option<Instant> {
         if self.began.is_some() {
             return None;
         }
@@ -75,11 +70,9 @@ impl Call {
         self.began = Some(now);
         let timeout = settings.timeout.and_then(|timeout| now.checked_add(timeout));
         self.deadline = [timeout, self.deadline].into_iter().flatten().min();
-        let budget = settings.budget.as_ref();
-        let id = budget.map(|budget| budget.identity());
-        let (counted, budgets) = attempt::counts(id);
-        self.budgets = budgets;
-        if let Some(budget) = budget.filter(|_| !counted) {
+        if let Some(budget) = &settings.budget
+            && !within.is_some_and(|within| within.attempt().counts(budget.identity()))
+        {
             budget.call();
         }
         Some(now)
@@ -93,97 +86,82 @@ impl Call {
         self.deadline
     }
 
-    /// For which the call is counted.
-    pub(super) fn budgets(&self) -> Budgets {
-        self.budgets.clone()
-    }
-
     /// How many attempts were sent that count.
     pub(super) fn counted(&self) -> u32 {
         self.counted
     }
 
-    /// How many were sent before the one that is due. One that takes the place of an attempt that
-    /// never left follows as many as that one.
-    pub(super) fn before(&self) -> u32 {
-        self.counted.saturating_sub(u32::from(self.replaces))
-    }
-
-    /// Whether an attempt is to be sent now.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        match self.next {
-            Next::Now => true,
-            Next::At(at) => at <= now,
-            Next::Never => false,
-        }
+    /// The attempt that is to be sent now.
+    #[inline]
+    pub(super) fn due(&self, now: Instant) -> Option<Kind> {
+        self.plan.due(now)
     }
 
     /// When the next attempt is sent, if it is not at once.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        match self.next {
-            Next::At(at) => Some(at),
-            Next::Now | Next::Never => None,
-        }
-    }
-
-    pub(super) fn send_nothing(&mut self) {
-        self.next = Next::Never;
+        self.plan.at()
     }
 
     /// Whether the attempt that is due may be sent. A retry was paid for when it was decided on, so
     /// that nobody waits for a refusal; a hedge is when it is sent, for it may not be needed: unless
     /// no other attempt is under way, which makes a retry of it.
+    #[inline]
     pub(super) fn may_send(
         &mut self,
         settings: &Settings,
+        kind: Kind,
         none_under_way: bool,
     ) -> Result<bool, RetryError> {
-        let is_first = self.counted == 0;
-        if !is_first && !self.replaces && !self.paid && !budget_allows(settings) {
+        if kind == Kind::Hedge && !budget_allows(settings) {
             self.stop(none_under_way)?;
             return Ok(false);
         }
         Ok(true)
     }
 
-    /// What the next attempt is told: it leaves out the instances of all others.
-    pub(super) fn earlier<'i>(
-        &'i self,
-        under_way: impl Iterator<Item = &'i InstanceId>,
+    /// What an attempt of this kind is told: it leaves out the instances of all others.
+    pub(super) fn earlier(
+        &self,
+        kind: Kind,
+        under_way: impl Iterator<Item = InstanceId>,
     ) -> Option<Box<Earlier>> {
-        // The one that is due may have been taken off already.
-        let number = self.before() + self.transparent;
+        let replaces = kind == Kind::Replacement;
+        // One that takes the place of an attempt that never left follows as many as that one.
+        let previous = self.counted.saturating_sub(u32::from(replaces));
+        let number = previous + self.transparent;
         if number == 0 {
             return None;
         }
         let past = self.past.as_deref();
         let mut tried = past.map(|past| past.tried.clone()).unwrap_or_default();
         let all_over = tried.len();
-        tried.extend(under_way.cloned());
+        tried.extend(under_way);
         if tried.len() > all_over {
             tried.sort_unstable();
         }
-        let again = past.filter(|_| self.replaces).and_then(|past| past.again);
-        Some(Box::new(Earlier { number, tried, again }))
+        let again = past.filter(|_| replaces).and_then(|past| past.again);
+        Some(Box::new(Earlier { number, previous, tried, again }))
     }
 
     /// An attempt is under way; `again` says whether the request can be sent another time.
-    pub(super) fn sent(&mut self, settings: &Settings, now: Instant, again: bool) {
-        self.paid = false;
-        if !std::mem::take(&mut self.replaces) {
+    pub(super) fn sent(&mut self, settings: &Settings, kind: Kind, now: Instant, again: bool) {
+        if kind != Kind::Replacement {
             self.counted += 1;
         }
         if self.counted + self.transparent > 1 {
             telemetry::retried(self.counted);
         }
-        self.stopped |= !again;
-        let hedge = settings.hedge.as_ref().filter(|_| !self.is_last(settings));
-        let next = hedge.and_then(|hedge| now.checked_add(hedge.delay()));
-        self.next = next.map_or(Next::Never, Next::At);
+        let hedge = settings.hedge.as_ref().filter(|_| again && !self.is_last(settings));
+        let hedge = hedge.and_then(|hedge| now.checked_add(hedge.delay()));
+        self.follows(if again { Event::Sent { hedge } } else { Event::SentOnce });
+    }
+
+    fn follows(&mut self, event: Event) {
+        self.plan = self.plan.after(event);
     }
 
     fn is_last(&self, settings: &Settings) -> bool {
-        self.stopped || self.counted >= settings.max_attempts
+        self.plan.is_closed() || self.counted >= settings.max_attempts
     }
 
     pub(super) fn succeeded(&self, settings: &Settings, counted_below: bool) {
@@ -217,18 +195,17 @@ impl Call {
         let wait = match verdict {
             Verdict::Return => return Err(self.error(error)),
             Verdict::ReturnError(other) => return Err(self.error(other.into())),
-            Verdict::Transparent if again.is_some() && !self.stopped => {
+            Verdict::Transparent if again.is_some() && !self.plan.is_closed() => {
                 self.past().again = again;
                 self.transparent += 1;
-                self.replaces = true;
-                self.next = Next::Now;
+                self.follows(Event::Unsent);
                 return Ok(());
             }
             Verdict::Stop => {
                 retryable(settings, counted_below);
                 return self.stop(none_under_way);
             }
-            Verdict::Transparent if self.stopped => return self.stop(none_under_way),
+            Verdict::Transparent if self.plan.is_closed() => return self.stop(none_under_way),
             Verdict::Discard => return self.stop(none_under_way),
             Verdict::RetryAfter(wait) => {
                 self.past().step = 0;
@@ -239,7 +216,7 @@ impl Call {
         retryable(settings, counted_below);
         if self.is_last(settings) {
             // One under way may turn out never to have left: then it is replaced.
-            self.next = Next::Never;
+            self.follows(Event::Exhausted);
             return if none_under_way { self.stop(true) } else { Ok(()) };
         }
         let hedged = settings.hedge.is_some();
@@ -252,13 +229,14 @@ impl Call {
         let again = again.filter(|again| self.deadline.is_none_or(|end| *again < end));
         let Some(again) = again else { return self.stop(none_under_way) };
         // Last, for what is paid is sent.
-        if (!hedged || none_under_way) && !self.paid {
-            self.paid = budget_allows(settings);
-            if !self.paid {
+        let mut kind = if self.plan.is_paid() { Kind::Retry } else { Kind::Hedge };
+        if kind == Kind::Hedge && (!hedged || none_under_way) {
+            if !budget_allows(settings) {
                 return self.stop(none_under_way);
             }
+            kind = Kind::Retry;
         }
-        self.next = if wait.is_zero() { Next::Now } else { Next::At(again) };
+        self.follows(Event::Failed { at: (!wait.is_zero()).then_some(again), kind });
         Ok(())
     }
 
@@ -299,8 +277,7 @@ impl Call {
 
     /// No further attempt: the call ends now, or with those that are under way.
     fn stop(&mut self, none_under_way: bool) -> Result<(), RetryError> {
-        self.stopped = true;
-        self.next = Next::Never;
+        self.follows(Event::Stopped);
         match self.past().failed.last().map(|last| last.error.clone()) {
             Some(error) if none_under_way => Err(self.error(error)),
             _ => Ok(()),

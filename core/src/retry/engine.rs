@@ -12,10 +12,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::call::Call;
+use super::plan::Kind;
 use super::running::{Answer, Attempts, Ended, Running};
 use super::sending::Sending;
 use super::{RetryClassifier, RetryError, Settings};
-use crate::attempt::Aside;
+use crate::context::{Attempt, CallContext, ContextCarrier};
 use crate::{BoxError, Error};
 
 pin_project! {
@@ -26,7 +27,9 @@ pin_project! {
     {
         inner: S,
         // Until it has gone out and there is no copy of it.
-        request: Aside<Req>,
+        request: Option<Req>,
+        // That of the attempt of another layer, or the caller's.
+        within: Option<CallContext>,
         call: Call,
         #[pin]
         attempts: Attempts<Sending<S, Req>>,
@@ -46,11 +49,13 @@ impl<S, Req> Engine<S, Req>
 where
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
+    Req: ContextCarrier,
 {
     /// Ends by `deadline`, if that is sooner than the timeout.
-    pub(super) fn new(inner: S, deadline: Option<Instant>, request: Req) -> Self {
+    pub(super) fn new(inner: S, deadline: Option<Instant>, mut request: Req) -> Self {
+        let within = request.replace_context(None);
         let (call, attempts) = (Call::new(deadline), Attempts::default());
-        Self { inner, request: Aside::new(request), call, attempts, timer: None }
+        Self { inner, request: Some(request), within, call, attempts, timer: None }
     }
 
     /// The same policy and settings each time.
@@ -64,7 +69,8 @@ where
         P: RetryClassifier<Req> + ?Sized,
     {
         // What is due is sent at the beginning and after each event. A later poll goes on waiting.
-        let mut looks = self.as_mut().project().call.begin(settings);
+        let this = self.as_mut().project();
+        let mut looks = this.call.begin(settings, this.within.as_ref());
         loop {
             if let Some(now) = looks.take() {
                 self.as_mut().send_due(policy, settings, now)?;
@@ -116,28 +122,27 @@ where
     {
         let this = self.project();
         let (call, kept, attempts) = (this.call, this.request, this.attempts);
-        if !call.is_due(now) {
-            return Ok(());
-        }
+        let Some(kind) = call.due(now) else { return Ok(()) };
         if call.is_over(now) {
             return Err(call.deadline_passed(attempts.expire_all()));
         }
-        if !call.may_send(settings, attempts.is_empty())? {
+        if !call.may_send(settings, kind, attempts.is_empty())? {
             return Ok(());
         }
-        // What cannot be copied goes out once.
-        let copy = kept.get().and_then(|kept| policy.copy(kept)).or_else(|| kept.take());
-        match copy {
-            Some(mut request) => {
-                policy.mark(&mut request, call.before());
-                let earlier = call.earlier(attempts.picked());
-                let sending = Sending::new(this.inner.clone(), request);
-                let ends = settings.per_attempt.and_then(|most| now.checked_add(most));
-                attempts.push(Running::new(earlier, sending, now, ends, call.budgets()));
-                call.sent(settings, now, kept.get().is_some());
-            }
-            None => call.send_nothing(),
-        }
+        // What cannot be copied goes out once. When it has, nothing more is due.
+        let copy = kept.as_ref().and_then(|kept| policy.copy(kept)).or_else(|| kept.take());
+        let Some(mut request) = copy else { return Ok(()) };
+        let budget = settings.budget.as_ref().map_or(0, |budget| budget.identity());
+        let earlier = match kind {
+            Kind::First => None,
+            kind => call.earlier(kind, attempts.picked()),
+        };
+        let context = CallContext::of(Attempt::new(this.within.clone(), earlier, budget, now));
+        request.replace_context(Some(context.clone()));
+        let sending = Sending::new(this.inner.clone(), request);
+        let ends = settings.per_attempt.and_then(|most| now.checked_add(most));
+        attempts.push(Running::new(context, sending, now, ends));
+        call.sent(settings, kind, now, kept.is_some());
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use tower_service::Service;
 use super::engine::Engine;
 use super::{Retry, RetryClassifier, RetryError};
 use crate::BoxError;
+use crate::context::ContextCarrier;
 
 pin_project! {
     /// The response of [`Retrying`](super::Retrying).
@@ -29,6 +30,7 @@ impl<S, P, Req> RetryFuture<S, P, Req>
 where
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
+    Req: ContextCarrier,
 {
     pub(super) fn new(retry: Arc<Retry<P>>, inner: S, request: Req) -> Self {
         Self { retry, engine: Some(Engine::new(inner, None, request)) }
@@ -40,6 +42,7 @@ where
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
     P: RetryClassifier<Req>,
+    Req: ContextCarrier,
 {
     type Output = Result<S::Response, RetryError>;
 

@@ -24,11 +24,13 @@ use crate::retry::{RatioBudget, RetryBudget};
 /// use fleetward_core::retry::{Hedge, HedgeDelay};
 /// use tower::{Layer, ServiceExt, service_fn};
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-/// let service = service_fn(|path: &'static str| async move { Ok::<_, std::io::Error>(path) });
-/// let hedged = Hedge::new(HedgeDelay::quantile(0.95), |path: &&'static str| {
-///     path.starts_with("GET ")
+/// use http::{Method, Request};
+///
+/// let service = service_fn(|_: Request<()>| async move { Ok::<_, std::io::Error>("hello") });
+/// let hedged = Hedge::new(HedgeDelay::quantile(0.95), |request: &Request<()>| {
+///     request.method() == Method::GET
 /// });
-/// assert_eq!(hedged.layer(service).oneshot("GET /").await?, "GET /");
+/// assert_eq!(hedged.layer(service).oneshot(Request::new(())).await?, "hello");
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())

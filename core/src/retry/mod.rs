@@ -11,6 +11,7 @@ mod error;
 mod future;
 mod hedge;
 mod layer;
+mod plan;
 mod policy;
 mod quantile;
 mod running;
@@ -32,15 +33,15 @@ pub use self::error::{Attempt, RetryError};
 pub use self::future::RetryFuture;
 pub use self::hedge::HedgeDelay;
 pub use self::layer::{Hedge, Idempotent};
-pub use self::policy::{CallbackPolicy, KeepTrying, RetryClassifier, Verdict};
+pub use self::policy::{CallbackPolicy, RetryClassifier, Verdict};
 use tokio::time::Instant;
 
 use crate::BoxError;
-pub use crate::attempt::expiring;
 use crate::backoff::Backoff;
+use crate::context::ContextCarrier;
 
 /// A plain function pointer, so that [`Retry::new`] has a type that can be named.
-type Always = fn(u32, &BoxError) -> KeepTrying;
+type Always = fn(u32, &BoxError) -> Verdict;
 
 /// A tower layer that tries a call again.
 ///
@@ -49,12 +50,15 @@ type Always = fn(u32, &BoxError) -> KeepTrying;
 /// use fleetward_core::Retry;
 /// use tower::{Layer, ServiceExt, service_fn};
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-/// let service = service_fn(|name: &'static str| async move {
+/// use http::Request;
+///
+/// let service = service_fn(|request: Request<&'static str>| async move {
+///     let name = request.into_body();
 ///     if name.is_empty() { Err("no name") } else { Ok(format!("hello {name}")) }
 /// });
 /// let retried = Retry::new(3, Duration::from_millis(500)).layer(service);
-/// assert_eq!(retried.clone().oneshot("you").await?, "hello you");
-/// let error = retried.oneshot("").await.unwrap_err();
+/// assert_eq!(retried.clone().oneshot(Request::new("you")).await?, "hello you");
+/// let error = retried.oneshot(Request::new("")).await.unwrap_err();
 /// assert_eq!(error.attempts().len(), 3);
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// # })?;
@@ -80,16 +84,16 @@ impl Retry {
     /// At most `max_attempts` attempts (0 counts as 1), all of them within `timeout`. Every error
     /// is tried again.
     pub fn new(max_attempts: u32, timeout: Duration) -> Self {
-        let always: Always = |_, _| KeepTrying::Yes;
+        let always: Always = |_, _| Verdict::Retry;
         Retry::with_policy(CallbackPolicy(always)).max_attempts(max_attempts).timeout(timeout)
     }
 }
 
 impl<C> Retry<CallbackPolicy<C>> {
-    /// As many attempts as `callback(attempt from 1, error)` wants, all of them within `timeout`.
+    /// After each failure what `callback(attempt from 1, error)` says; all attempts within `timeout`.
     pub fn with_callback(timeout: Duration, callback: C) -> Self
     where
-        C: Fn(u32, &BoxError) -> KeepTrying + Send + Sync,
+        C: Fn(u32, &BoxError) -> Verdict + Send + Sync,
     {
         Retry::with_policy(CallbackPolicy(callback)).max_attempts(u32::MAX).timeout(timeout)
     }
@@ -194,6 +198,7 @@ impl<P> Retry<P> {
         S: Service<Req> + Clone,
         S::Error: Into<BoxError>,
         Q: RetryClassifier<Req> + ?Sized,
+        Req: ContextCarrier,
     {
         let mut engine = pin!(Engine::new(inner, deadline, request));
         poll_fn(|cx| engine.as_mut().poll(policy, &self.settings, cx)).await
@@ -231,6 +236,7 @@ where
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
     P: RetryClassifier<Req>,
+    Req: ContextCarrier,
 {
     type Response = S::Response;
     type Error = RetryError;

@@ -14,7 +14,8 @@ pub enum Verdict {
     /// Fail with this error: trying again would not help, or the call is committed, for an answer
     /// has begun. It ends every other attempt of a hedged call.
     Return,
-    /// Fail with another error than the attempt's.
+    /// Fail with another error than the attempt's, which stays in
+    /// [`RetryError::attempts`](crate::retry::RetryError::attempts).
     ReturnError(BoxError),
     /// Try again after the backoff.
     Retry,
@@ -52,12 +53,6 @@ pub trait RetryClassifier<Req>: Send + Sync {
     /// A copy of the request for another attempt; `None` if it cannot be sent twice.
     fn copy(&self, request: &Req) -> Option<Req>;
 
-    /// Notes in a request how many attempts of its call were sent before, not counting those that
-    /// never left.
-    fn mark(&self, request: &mut Req, previous: u32) {
-        let _ = (request, previous);
-    }
-
     /// Looks at an error, after `attempt` attempts.
     fn judge(&self, attempt: u32, error: &BoxError) -> Verdict;
 }
@@ -68,37 +63,20 @@ impl<Req, P: RetryClassifier<Req> + ?Sized> RetryClassifier<Req> for Arc<P> {
         (**self).copy(request)
     }
 
-    fn mark(&self, request: &mut Req, previous: u32) {
-        (**self).mark(request, previous);
-    }
-
     fn judge(&self, attempt: u32, error: &BoxError) -> Verdict {
         (**self).judge(attempt, error)
     }
 }
 
-/// What a callback says to a failed attempt.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum KeepTrying {
-    /// Try again.
-    Yes,
-    /// Stop: the attempt's error is the final one.
-    No,
-    /// Stop with another final error; the attempt's stays in
-    /// [`RetryError::attempts`](crate::retry::RetryError::attempts).
-    NoWith(BoxError),
-}
-
-/// Retries what fails while the callback says so, and without asking it what never left this
-/// process. For requests that can be cloned.
+/// Does what the callback says after each failure, and does not ask it about what never left this
+/// process: that is [tried again](Verdict::Transparent). For requests that can be cloned.
 #[derive(Clone)]
 pub struct CallbackPolicy<C>(pub(super) C);
 
 impl<Req, C> RetryClassifier<Req> for CallbackPolicy<C>
 where
     Req: Clone,
-    C: Fn(u32, &BoxError) -> KeepTrying + Send + Sync,
+    C: Fn(u32, &BoxError) -> Verdict + Send + Sync,
 {
     fn copy(&self, request: &Req) -> Option<Req> {
         Some(request.clone())
@@ -108,11 +86,7 @@ where
         if Verdict::is_unsent(error) {
             return Verdict::Transparent;
         }
-        match (self.0)(attempt, error) {
-            KeepTrying::Yes => Verdict::Retry,
-            KeepTrying::No => Verdict::Return,
-            KeepTrying::NoWith(error) => Verdict::ReturnError(error),
-        }
+        (self.0)(attempt, error)
     }
 }
 

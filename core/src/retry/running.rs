@@ -9,13 +9,14 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::sending::Sending;
-use crate::attempt::{Again, Attempt, Budgets, Earlier, Scoped};
+use crate::context::{Again, CallContext};
 use crate::{BoxError, InstanceId};
 
 pin_project! {
     pub(super) struct Running<F> {
         #[pin]
-        attempt: Scoped<F>,
+        future: F,
+        context: CallContext,
         started: Instant,
         ends: Option<Instant>,
     }
@@ -46,21 +47,19 @@ type Failure = (Ended, BoxError);
 
 impl<F> Running<F> {
     pub(super) fn new(
-        earlier: Option<Box<Earlier>>,
-        attempt: F,
+        context: CallContext,
+        future: F,
         started: Instant,
         ends: Option<Instant>,
-        budgets: Budgets,
     ) -> Self {
-        let attempt = Scoped::new(Attempt::new(earlier, Some(started), budgets), attempt);
-        Self { attempt, started, ends }
+        Self { future, context, started, ends }
     }
 
     fn ended(&self, unsent: bool) -> Ended {
-        let Self { attempt, started, .. } = self;
+        let attempt = self.context.attempt();
         Ended {
-            instance: attempt.picked().cloned(),
-            started: *started,
+            instance: attempt.picked(),
+            started: self.started,
             unsent,
             gave_up: attempt.gave_up(),
             again: attempt.again(),
@@ -75,9 +74,10 @@ impl<F> Running<F> {
     /// The time that an attempt waits for an endpoint is none of its own.
     fn postpone(self: Pin<&mut Self>, now: Instant, most: Duration) {
         let this = self.project();
-        if this.attempt.is_waiting() {
+        let attempt = this.context.attempt();
+        if attempt.is_waiting() {
             *this.ends = now.checked_add(most);
-        } else if let Some(picked_at) = this.attempt.picked_at() {
+        } else if let Some(picked_at) = attempt.picked_at() {
             *this.ends = picked_at.checked_add(most);
         }
     }
@@ -85,9 +85,11 @@ impl<F> Running<F> {
 
 impl<F: Future<Output = Result<R, BoxError>>, R> Running<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Answer<R>, Failure>> {
-        let polled = self.as_mut().project().attempt.poll(cx);
+        let polled = self.as_mut().project().future.poll(cx);
+        let attempt = self.context.attempt();
+        attempt.time_passes();
         polled.map(|answer| match answer {
-            Ok(response) => Ok(Answer { response, counted_below: self.attempt.is_counted_below() }),
+            Ok(response) => Ok(Answer { response, counted_below: attempt.is_counted_below() }),
             Err(error) => Err((self.ended(false), error)),
         })
     }
@@ -128,8 +130,8 @@ impl<F> Attempts<F> {
     }
 
     /// The instances that those under way went to.
-    pub(super) fn picked(&self) -> impl Iterator<Item = &InstanceId> {
-        self.iter().filter_map(|running| running.attempt.picked())
+    pub(super) fn picked(&self) -> impl Iterator<Item = InstanceId> {
+        self.iter().filter_map(|running| running.context.attempt().picked())
     }
 
     /// When the first of them has had its time.
@@ -165,8 +167,8 @@ impl<S: Service<Req>, Req> Attempts<Sending<S, Req>> {
         let mut end = |running: Pin<&mut Running<Sending<S, Req>>>| {
             let over = is_over(&running);
             if over {
-                cut.push(running.ended(running.is_unsent()));
-                running.project().attempt.expire();
+                cut.push(running.ended(running.take_back()));
+                running.context.expire_picked();
             }
             over
         };
@@ -180,9 +182,10 @@ impl<S: Service<Req>, Req> Attempts<Sending<S, Req>> {
 }
 
 impl<S: Service<Req>, Req> Running<Sending<S, Req>> {
-    /// Whether the request is still in our hands: this layer's, or the balancer's under it.
-    fn is_unsent(&self) -> bool {
-        self.attempt.future().is_some_and(Sending::is_driving) || self.attempt.is_unsent()
+    /// Whether the request is still in our hands, this layer's or the balancer's under it, and so
+    /// never leaves.
+    fn take_back(&self) -> bool {
+        self.future.is_driving() || self.context.attempt().take_back()
     }
 }
 

@@ -7,7 +7,6 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::BoxError;
-use crate::attempt::Aside;
 
 pin_project! {
     #[project = SendingProj]
@@ -15,14 +14,14 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        Driving { service: S, request: Aside<Req> },
+        Driving { service: S, request: Option<Req> },
         Calling { #[pin] response: S::Future },
     }
 }
 
 impl<S: Service<Req>, Req> Sending<S, Req> {
     pub(super) fn new(service: S, request: Req) -> Self {
-        Self::Driving { service, request: Aside::new(request) }
+        Self::Driving { service, request: Some(request) }
     }
 
     /// Whether the service has not been given the request yet.

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
 use fleetward_core::balancing::{Picked, WaitForReady};
+use fleetward_core::context::{CallContext, ContextCarrier, WithContext};
 use fleetward_core::discovery::FixedInstancer;
-use fleetward_core::retry::{Hedge, HedgeDelay, RetryClassifier, Verdict, expiring};
+use fleetward_core::retry::{Hedge, HedgeDelay, RetryClassifier, Verdict};
 use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instance, Retry};
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
 use tokio::time::Instant;
-use tower::util::ServiceExt as _;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
-use crate::support::{Probe, Probed, instances, until_ready};
+use crate::support::{Ask, AskExt as _, Probe, Probed, instances, until_ready};
 
 const OUTER: &str = "10.0.0.1:80";
 const INNER: &str = "10.0.0.2:80";
@@ -44,26 +44,28 @@ fn is_blamed<S>(endpointer: &Endpointer<S>) -> bool {
     latency(endpointer) >= PENALTY
 }
 
-/// Boxed, and no block, for the compiler does not see that `&'static str` is the only request here.
-fn call<S>(service: S) -> BoxFuture<'static, Result<String, BoxError>>
+fn call<S>(service: S, request: Ask) -> BoxFuture<'static, Result<String, BoxError>>
 where
-    S: Service<&'static str, Response = String> + Send + 'static,
+    S: Service<Ask, Response = String> + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    Box::pin(service.oneshot("").map_err(Into::into))
+    Box::pin(service.oneshot(request).map_err(Into::into))
 }
 
-/// Several ways of calling another service.
-fn ways(inner: &Balanced<Probed>) -> Vec<BoxFuture<'static, Result<String, BoxError>>> {
+/// Several ways of calling a service with a request.
+fn ways(
+    inner: &Balanced<Probed>,
+    request: &Ask,
+) -> Vec<BoxFuture<'static, Result<String, BoxError>>> {
     let retry = Retry::new(3, Duration::from_secs(60));
-    let hedge = Hedge::new(HedgeDelay::fixed(Duration::from_millis(10)), |_: &&'static str| true);
+    let hedge = Hedge::new(HedgeDelay::fixed(Duration::from_millis(10)), |_: &Ask| true);
     vec![
-        call(inner.clone()),
-        call(retry.layer(inner.clone())),
-        call(hedge.layer(inner.clone())),
+        call(inner.clone(), request.clone()),
+        call(retry.layer(inner.clone()), request.clone()),
+        call(hedge.layer(inner.clone()), request.clone()),
         Box::pin(
-            tokio::time::timeout(Duration::from_secs(60), call(inner.clone()))
+            tokio::time::timeout(Duration::from_secs(60), call(inner.clone(), request.clone()))
                 .map(|_| Err("not in time".into())),
         ),
     ]
@@ -79,7 +81,9 @@ async fn a_deadline_says_nothing_of_the_calls_that_an_instance_makes() {
         let factory = move |_: Arc<Instance>| {
             let nested = nested.clone();
             async move {
-                let serve = move |_: &'static str| -> Made<String> { ways(&nested).remove(way) };
+                let serve = move |name: &'static str| -> Made<String> {
+                    ways(&nested, &name.into()).remove(way)
+                };
                 Ok::<_, Error>(service_fn(serve))
             }
         };
@@ -88,11 +92,13 @@ async fn a_deadline_says_nothing_of_the_calls_that_an_instance_makes() {
         let balanced = Balanced::new(outer.clone(), RoundRobin::new());
         let per_attempt = Retry::new(2, Duration::from_secs(1)).per_attempt_timeout(DEADLINE);
         for retry in [Retry::new(1, DEADLINE), per_attempt] {
-            retry.layer(balanced.clone()).oneshot("").await.unwrap_err();
+            retry.layer(balanced.clone()).ask("").await.unwrap_err();
         }
-        let mut own = Box::pin(balanced.oneshot(""));
+        let (context, request) = expires();
+        let mut own = Box::pin(balanced.oneshot(request));
         assert!(own.as_mut().now_or_never().is_none());
-        expiring(|| drop(own));
+        context.expire();
+        drop(own);
         assert!(is_blamed(&outer) && !is_blamed(inner.endpointer()), "way {way}");
         assert!(latency(inner.endpointer()) > 0.0, "it took at least as long as was waited for it");
         assert_eq!(inner.endpointer().load().ready()[0].in_flight(), 0);
@@ -106,8 +112,8 @@ async fn a_deadline_says_nothing_of_calls_with_attempts_of_their_own() {
     for (way, blamed) in [(0, true), (1, false), (2, false)] {
         let inner = silent("inner", INNER).await;
         let nested = inner.clone();
-        let service = service_fn(move |_: &'static str| ways(&nested).remove(way));
-        Retry::new(1, DEADLINE).layer(service).oneshot("").await.unwrap_err();
+        let service = service_fn(move |request: Ask| ways(&nested, &request).remove(way));
+        Retry::new(1, DEADLINE).layer(service).ask("").await.unwrap_err();
         assert_eq!(is_blamed(inner.endpointer()), blamed, "way {way}");
     }
 }
@@ -117,11 +123,13 @@ async fn a_deadline_says_nothing_of_calls_with_attempts_of_their_own() {
 async fn a_deadline_blames_one_instance() {
     let (other, main) = (silent("other", OTHER).await, silent("main", INNER).await);
     let (beside, through) = (other.clone(), main.clone());
-    let service = service_fn(move |_: &'static str| {
-        let (beside, through) = (call(beside.clone()), call(through.clone()));
+    let service = service_fn(move |request: Ask| {
+        // As it came, or without the context: only the last one that it picks is blamed.
+        let beside = call(beside.clone(), request.clone());
+        let through = call(through.clone(), request);
         async move { futures::future::select(beside, through).await.factor_first().0 }
     });
-    Retry::new(1, DEADLINE).layer(service).oneshot("").await.unwrap_err();
+    Retry::new(1, DEADLINE).layer(service).ask("").await.unwrap_err();
     assert!(is_blamed(main.endpointer()) && !is_blamed(other.endpointer()));
 }
 
@@ -131,8 +139,8 @@ struct Holds(#[expect(dead_code, reason = "held to be dropped")] Picked<Probed>)
 /// No request can be copied.
 struct GoesOut;
 
-impl RetryClassifier<Holds> for GoesOut {
-    fn copy(&self, _: &Holds) -> Option<Holds> {
+impl<Req> RetryClassifier<Req> for GoesOut {
+    fn copy(&self, _: &Req) -> Option<Req> {
         None
     }
 
@@ -178,26 +186,32 @@ async fn a_deadline_says_nothing_of_a_call_in_the_request() {
             [retry().timeout(DEADLINE), retry().per_attempt_timeout(DEADLINE).timeout(WAIT)]
         {
             let request = Holds(inner.pick(&"").unwrap());
-            retry.layer(balanced.clone()).oneshot(request).await.unwrap_err();
+            retry.layer(balanced.clone()).ask(request).await.unwrap_err();
         }
         // Within a retry, before any balancer.
         let request = Holds(inner.pick(&"").unwrap());
-        let unready = Silent { ready: false };
-        retry().timeout(DEADLINE).layer(unready).oneshot(request).await.unwrap_err();
-        let holds = || Holds(inner.pick(&"").unwrap());
-        let unready = Silent { ready: false };
+        let unready = || Silent { ready: false }.map_request(WithContext::into_request);
+        retry().timeout(DEADLINE).layer(unready()).ask(request).await.unwrap_err();
+        let context = CallContext::new();
+        let holds = || WithContext::within(context.clone(), Holds(inner.pick(&"").unwrap()));
         let dropped: [BoxFuture<'static, ()>; 3] = [
             Box::pin(balanced.clone().oneshot(holds()).map(drop)),
             Box::pin(retry().layer(balanced).oneshot(holds()).map(drop)),
-            Box::pin(retry().layer(unready).oneshot(holds()).map(drop)),
+            Box::pin(retry().layer(unready()).oneshot(holds()).map(drop)),
         ];
         for mut own in dropped {
             assert!(own.as_mut().now_or_never().is_none());
-            expiring(|| drop(own));
+            context.expire();
+            drop(own);
         }
         assert!(!is_blamed(inner.endpointer()), "ready {ready}, {addresses:?}");
         assert_eq!(inner.endpointer().load().ready()[0].in_flight(), 0);
     }
+}
+
+fn expires() -> (CallContext, Ask) {
+    let context = CallContext::new();
+    (context.clone(), WithContext::within(context, ""))
 }
 
 /// A timeout of one's own says what it wants, also around layers that make attempts.
@@ -205,14 +219,16 @@ async fn a_deadline_says_nothing_of_a_call_in_the_request() {
 async fn who_says_that_a_call_expires_is_believed() {
     for way in 0..3 {
         let service = silent("s", INNER).await;
-        let mut dropped = ways(&service).remove(way);
+        let mut dropped = ways(&service, &"".into()).remove(way);
         assert!(dropped.as_mut().now_or_never().is_none());
         drop(dropped);
         assert!(!is_blamed(service.endpointer()), "way {way}");
         let service = silent("s", INNER).await;
-        let mut expired = ways(&service).remove(way);
+        let (context, request) = expires();
+        let mut expired = ways(&service, &request).remove(way);
         assert!(expired.as_mut().now_or_never().is_none());
-        expiring(|| drop(expired));
+        context.expire();
+        drop(expired);
         assert!(is_blamed(service.endpointer()), "way {way}");
         assert_eq!(service.endpointer().load().ready()[0].in_flight(), 0);
     }

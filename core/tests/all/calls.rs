@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fleetward_balancers::{Random, RoundRobin};
 use fleetward_core::balancing::{PickContext, ReadySet, WaitForReady};
+use fleetward_core::context::WithContext;
 use fleetward_core::discovery::{FixedInstancer, Publisher};
 use fleetward_core::endpoints::Member;
 use fleetward_core::retry::{RetryClassifier, RetryError, Retrying, Verdict};
@@ -12,9 +13,9 @@ use fleetward_core::{Balanced, Balancer, BoxError, Endpointer, Error, ErrorKind,
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
 
-use crate::support::{Probe, Probed, instance, instances, settle, until_ready};
+use crate::support::{Ask, AskExt as _, Probe, Probed, instance, instances, settle, until_ready};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -36,7 +37,7 @@ async fn a_random_balancer_with_retry_is_one_line() {
     let endpointer = Endpointer::new(list, probe.factory());
     let client =
         Retry::new(3, Duration::from_millis(500)).layer(Balanced::new(endpointer, Random::new()));
-    assert!([A, B].contains(&client.oneshot("").await.unwrap().as_str()));
+    assert!([A, B].contains(&client.ask("").await.unwrap().as_str()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -52,7 +53,7 @@ async fn exclusion_works_through_layers_in_between() {
         .concurrency_limit(100)
         .service(Balanced::new(endpointer, Random::new()));
     for _ in 0..200 {
-        assert_eq!(service.clone().oneshot("").await.unwrap(), B);
+        assert_eq!(service.clone().ask("").await.unwrap(), B);
     }
 }
 
@@ -60,7 +61,7 @@ async fn exclusion_works_through_layers_in_between() {
 async fn a_call_waits_for_the_first_endpoint() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     let endpointer = Endpointer::new(list.clone(), probe.factory());
-    let call = tokio::spawn(Balanced::new(endpointer, RoundRobin::new()).oneshot(""));
+    let call = tokio::spawn(Balanced::new(endpointer, RoundRobin::new()).ask(""));
     tokio::time::sleep(Duration::from_secs(2)).await;
     list.publish(instances(&[A]));
     assert_eq!(call.await.unwrap().unwrap(), A);
@@ -73,13 +74,13 @@ async fn waiting_is_bounded_and_the_error_names_service_and_cause() {
     let endpointer = Endpointer::new(list, Probe::default().factory());
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     let started = Instant::now();
-    let error = balanced.clone().oneshot("").await.unwrap_err();
+    let error = balanced.clone().ask("").await.unwrap_err();
     assert_eq!(started.elapsed().as_secs(), 3, "the default bound");
     let text = error.to_string();
     assert!(text.contains("greeter") && text.contains("connection refused by etcd"), "{text}");
     let started = Instant::now();
     let fast = balanced.wait_for_ready(WaitForReady::FailFast);
-    assert!(fast.oneshot("").await.is_err());
+    assert!(fast.ask("").await.is_err());
     assert_eq!(started.elapsed(), Duration::ZERO);
 }
 
@@ -87,7 +88,7 @@ async fn waiting_is_bounded_and_the_error_names_service_and_cause() {
 async fn poll_ready_never_fails_and_never_waits() {
     let endpointer = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let mut balanced = Balanced::new(endpointer, RoundRobin::new());
-    let ready = std::future::poll_fn(|cx| Service::<&'static str>::poll_ready(&mut balanced, cx));
+    let ready = std::future::poll_fn(|cx| Service::<Ask>::poll_ready(&mut balanced, cx));
     assert!(futures::FutureExt::now_or_never(ready).unwrap().is_ok());
 }
 
@@ -101,7 +102,7 @@ async fn an_attempt_that_takes_too_long_is_tried_elsewhere() {
     let retry =
         Retry::new(2, Duration::from_secs(5)).per_attempt_timeout(Duration::from_millis(200));
     let client = retry.layer(Balanced::new(endpointer.clone(), RoundRobin::starting_at(0)));
-    assert_eq!(client.oneshot("").await.unwrap(), B);
+    assert_eq!(client.ask("").await.unwrap(), B);
     assert!(endpointer.load().ready().iter().all(|member| member.in_flight() == 0));
 }
 
@@ -116,7 +117,7 @@ async fn the_deadline_names_where_every_attempt_went() {
     let balanced = Balanced::new(endpointer, RoundRobin::starting_at(0));
     let started = Instant::now();
     let error =
-        Retry::new(9, Duration::from_millis(500)).layer(balanced).oneshot("").await.unwrap_err();
+        Retry::new(9, Duration::from_millis(500)).layer(balanced).ask("").await.unwrap_err();
     assert!(started.elapsed() <= Duration::from_millis(520));
     assert!(error.is_timeout());
     let went: Vec<_> = error.attempts().iter().map(|a| a.instance.clone().unwrap()).collect();
@@ -138,7 +139,7 @@ async fn a_backoff_beyond_the_deadline_returns_the_last_error_at_once() {
     let retry = Retry::new(5, Duration::from_millis(800)).backoff(backoff);
     let started = Instant::now();
     let error: RetryError =
-        retry.layer(Balanced::new(endpointer, RoundRobin::new())).oneshot("").await.unwrap_err();
+        retry.layer(Balanced::new(endpointer, RoundRobin::new())).ask("").await.unwrap_err();
     assert_eq!(started.elapsed(), Duration::ZERO);
     assert_eq!(error.final_error().to_string(), format!("{A} fails"));
 }
@@ -159,7 +160,7 @@ async fn dropping_a_call_at_any_await_leaves_nothing_in_flight() {
         if i == 1000 {
             list.publish(instances(&[A, B]));
         }
-        let call = client.clone().oneshot("");
+        let call = client.clone().ask("");
         let most = Duration::from_millis(rng.u64(0..200));
         calls.push(tokio::spawn(tokio::time::timeout(most, call)));
     }
@@ -207,7 +208,7 @@ async fn a_pick_through_the_whole_path_allocates_nothing() {
 }
 
 #[tokio::test]
-async fn a_call_that_does_not_fail_allocates_nothing_for_the_retry() {
+async fn a_call_that_does_not_fail_allocates_the_context_of_its_attempt() {
     let list = FixedInstancer::new("s", instances(&[A, B]));
     let echo = |_: Arc<Instance>| async {
         Ok::<_, Error>(service_fn(|n: u64| std::future::ready(Ok::<_, Error>(n))))
@@ -216,12 +217,12 @@ async fn a_call_that_does_not_fail_allocates_nothing_for_the_retry() {
     endpointer.wait_for(|set| set.ready().len() == 2).await;
     let retry = Retry::new(3, Duration::from_secs(5)).per_attempt_timeout(Duration::from_secs(1));
     let mut client = retry.layer(Balanced::new(endpointer, RoundRobin::new()));
-    let mut call = |n| client.call(n).now_or_never().unwrap().unwrap();
+    let mut call = |n: u64| client.call(WithContext::from(n)).now_or_never().unwrap().unwrap();
     call(0);
     let allocated = allocation_counter::measure(|| {
         (0..1000).for_each(|n| assert_eq!(call(n), n));
     });
-    assert_eq!(allocated.count_total, 0, "attempt, deadlines, backoff, what failures leave behind");
+    assert_eq!(allocated.count_total, 1000, "the context of the attempt, and nothing else");
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,7 +233,7 @@ async fn times_without_end_never_panic() {
     let balanced = Balanced::new(endpointer, RoundRobin::starting_at(0))
         .wait_for_ready(WaitForReady::AtMost(Duration::MAX));
     let retry = Retry::new(2, Duration::MAX).per_attempt_timeout(Duration::MAX);
-    let call = tokio::spawn(retry.layer(balanced).oneshot(""));
+    let call = tokio::spawn(retry.layer(balanced).ask(""));
     tokio::time::sleep(Duration::from_secs(86_400)).await;
     list.publish(instances(&[A, B]));
     assert_eq!(call.await.unwrap().unwrap(), B);
@@ -253,30 +254,30 @@ impl<Req: Clone> RetryClassifier<Req> for Always {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_without_end_that_the_server_asks_for_never_panics() {
-    let service = service_fn(|(): ()| async { Err::<(), _>("come back never") });
+    let service = service_fn(|_: WithContext<()>| async { Err::<(), _>("come back never") });
     let retry = Retry::with_policy(Always(|| Verdict::RetryAfter(Duration::MAX)));
-    let error = retry.timeout(Duration::from_secs(1)).layer(service).oneshot(()).await.unwrap_err();
+    let error = retry.timeout(Duration::from_secs(1)).layer(service).ask(()).await.unwrap_err();
     assert_eq!(error.final_error().to_string(), "come back never");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_never_left_is_tried_again_at_once_uncounted_and_not_for_ever() {
-    let service = service_fn(|(): ()| async { Err::<(), _>("not sent") });
+    let service = service_fn(|_: WithContext<()>| async { Err::<(), _>("not sent") });
     let retry = Retry::with_policy(Always(|| Verdict::Transparent)).max_attempts(1);
     let started = Instant::now();
-    let error = retry.layer(service).oneshot(()).await.unwrap_err();
+    let error = retry.layer(service).ask(()).await.unwrap_err();
     assert_eq!((error.attempts().len(), started.elapsed()), (6, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_backoff_begins_with_its_first_step() {
-    let service = service_fn(|(): ()| async { Err::<(), _>("fails") });
+    let service = service_fn(|_: WithContext<()>| async { Err::<(), _>("fails") });
     let steps =
         fleetward_core::backoff::Backoff::new(Duration::from_millis(10), Duration::from_secs(60));
     let retry = Retry::new(2, Duration::from_secs(600)).seed(1);
     let retry = retry.backoff(steps.unwrap().with_multiplier(100.0).unwrap());
     let started = Instant::now();
-    assert!(retry.layer(service).oneshot(()).await.is_err());
+    assert!(retry.layer(service).ask(()).await.is_err());
     assert!(started.elapsed() <= Duration::from_millis(11), "{:?}", started.elapsed());
 }
 
@@ -309,16 +310,16 @@ async fn a_call_that_an_instance_makes_is_not_taken_for_an_attempt_of_its_caller
     let endpointer = Endpointer::new(FixedInstancer::new("outer", instances(&[A, B])), factory);
     until_ready(&endpointer, &[A, B]).await;
     let balanced = Balanced::new(endpointer, First);
-    let answer = Retry::new(2, Duration::from_secs(5)).layer(balanced.clone()).oneshot(()).await;
+    let answer = Retry::new(2, Duration::from_secs(5)).layer(balanced.clone()).ask(()).await;
     assert_eq!(answer.unwrap(), A, "the second attempt goes to B, whose own call goes to A");
-    let error = Retry::new(1, Duration::from_secs(5)).layer(balanced).oneshot(()).await;
+    let error = Retry::new(1, Duration::from_secs(5)).layer(balanced).ask(()).await;
     assert_eq!(error.unwrap_err().attempts()[0].instance.as_ref().unwrap().as_str(), A);
     assert_eq!(inner.calls(INNER), 0);
 }
 
 /// Boxed, for the compiler does not see that `&'static str` is the only request here.
 fn call(balanced: Balanced<Probed>) -> BoxFuture<'static, Result<String, BoxError>> {
-    Box::pin(balanced.oneshot(""))
+    Box::pin(balanced.ask(""))
 }
 
 #[derive(Debug)]
@@ -339,14 +340,14 @@ async fn an_attempt_that_finds_no_endpoint_names_no_instance() {
     let tokens = Balanced::new(tokens, First);
     let empty = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let empty = Balanced::new(empty, First).wait_for_ready(WaitForReady::FailFast);
-    let service = service_fn(move |(): ()| {
+    let service = service_fn(move |_: WithContext<()>| {
         let (tokens, empty) = (tokens.clone(), empty.clone());
         async move {
             call(tokens).await?;
             call(empty).await
         }
     });
-    let error = Retry::new(1, Duration::from_secs(5)).layer(service).oneshot(()).await;
+    let error = Retry::new(1, Duration::from_secs(5)).layer(service).ask(()).await;
     assert_eq!(error.unwrap_err().attempts()[0].instance, None);
 }
 
@@ -354,28 +355,28 @@ async fn an_attempt_that_finds_no_endpoint_names_no_instance() {
 async fn failing_fast_does_not_wait_for_the_clock_to_tick() {
     let endpointer = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let balanced = Balanced::new(endpointer, First).wait_for_ready(WaitForReady::FailFast);
-    let outcome = futures::FutureExt::now_or_never(balanced.oneshot(""));
+    let outcome = futures::FutureExt::now_or_never(balanced.ask(""));
     assert!(outcome.is_some_and(|outcome| outcome.is_err()), "it waited");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_classifier_may_be_shared_and_chosen_at_run_time() {
-    let service = service_fn(|(): ()| async { Err::<(), _>("fails") });
+    let service = service_fn(|_: WithContext<()>| async { Err::<(), _>("fails") });
     for (classifier, expected) in [
-        (Arc::new(Always(|| Verdict::Retry)) as Arc<dyn RetryClassifier<()>>, 3),
+        (Arc::new(Always(|| Verdict::Retry)) as Arc<dyn RetryClassifier<WithContext<()>>>, 3),
         (Arc::new(Always(|| Verdict::Return)), 1),
     ] {
         let retried = Retry::with_policy(classifier).layer(service);
-        let error = retried.oneshot(()).await.unwrap_err();
+        let error = retried.ask(()).await.unwrap_err();
         assert_eq!(error.attempts().len(), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_without_end_is_no_pause_of_nothing() {
-    let service = service_fn(|(): ()| async { Err::<(), _>("come back never") });
+    let service = service_fn(|_: WithContext<()>| async { Err::<(), _>("come back never") });
     let retry = Retry::with_policy(Always(|| Verdict::RetryAfter(Duration::MAX)));
-    let error = retry.layer(service).oneshot(()).await.unwrap_err();
+    let error = retry.layer(service).ask(()).await.unwrap_err();
     assert_eq!(error.attempts().len(), 1);
 }
 
@@ -398,7 +399,7 @@ async fn a_pick_is_told_how_many_attempts_went_before_whether_or_not_they_count(
     let balanced = Balanced::new(Endpointer::new(list, probe.factory()), numbers.clone());
     until_ready(balanced.endpointer(), &[A]).await;
     let retry = Retry::with_policy(Always(|| Verdict::Transparent)).max_attempts(2);
-    retry.layer(balanced).oneshot("").await.unwrap_err();
+    retry.layer(balanced).ask("").await.unwrap_err();
     let mut numbers = numbers.0.lock().unwrap().clone();
     // A pick that is tried already is asked for again.
     numbers.dedup();

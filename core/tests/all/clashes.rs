@@ -7,10 +7,10 @@ use fleetward_core::discovery::{Entry, KeyChange, Publisher};
 use fleetward_core::outlier::OutlierDetection;
 use fleetward_core::{Balanced, Endpointer, Health, Instance, Instancer, Retry, Snapshot};
 use tokio::time::{sleep, timeout};
-use tower::{Layer, ServiceExt};
+use tower::Layer;
 
 use crate::fake_source::{FakeSource, is_fresh, reflect};
-use crate::support::{Probe, Probed, instance, settle};
+use crate::support::{AskExt as _, Probe, Probed, instance, settle};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -119,7 +119,7 @@ async fn an_entry_that_a_dead_process_left_does_not_hide_the_living_one() {
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     for _ in 0..100 {
         let retry = Retry::new(2, Duration::from_secs(5)).layer(balanced.clone());
-        assert_eq!(retry.oneshot("").await.unwrap(), B, "the retry goes to the other one");
+        assert_eq!(retry.ask("").await.unwrap(), B, "the retry goes to the other one");
     }
     assert!(probe.calls(A) < 60, "{}", probe.calls(A));
 }

@@ -12,9 +12,9 @@ use fleetward_core::endpoints::{
 use fleetward_core::outlier::OutlierDetection;
 use fleetward_core::{Balanced, Balancer, BoxError, Endpointer, Retry};
 use tokio::time::Instant;
-use tower::{Layer, ServiceExt};
+use tower::Layer;
 
-use crate::support::{self, Probe, Probed, instance, instances, settle, until_ready};
+use crate::support::{self, AskExt as _, Probe, Probed, instance, instances, settle, until_ready};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -54,7 +54,7 @@ async fn latency_is_measured_and_survives_a_change_of_weight() {
     let endpointer = Endpointer::new(list.clone(), probe.factory());
     until_ready(&endpointer, &[A]).await;
     assert_eq!(member(&endpointer, A).latency(Instant::now()), None);
-    Balanced::new(endpointer.clone(), RoundRobin::new()).oneshot("").await.unwrap();
+    Balanced::new(endpointer.clone(), RoundRobin::new()).ask("").await.unwrap();
     list.publish([instance(A).with_weight(7)]);
     endpointer.wait_for(|set| set.ready()[0].instance().weight() == 7).await;
     let latency = member(&endpointer, A).latency(Instant::now()).unwrap();
@@ -66,7 +66,7 @@ async fn a_failure_is_never_a_low_latency() {
     let probe = Probe::default();
     probe.fail_calls(A);
     let (balanced, endpointer) = balanced(Endpointer::builder(), &probe, &[A]).await;
-    balanced.oneshot("").await.unwrap_err();
+    balanced.ask("").await.unwrap_err();
     let latency = member(&endpointer, A).latency(Instant::now()).unwrap();
     assert!(latency > 4.9, "{latency}");
 }
@@ -107,7 +107,7 @@ async fn a_caller_that_goes_away_is_no_failure_and_no_low_latency() {
     probe.slow_calls(A, Duration::from_secs(60));
     let (balanced, endpointer) = balanced(detecting(), &probe, &[A, B]).await;
     for _ in 0..50 {
-        let call = balanced.clone().oneshot("");
+        let call = balanced.clone().ask("");
         let _ = tokio::time::timeout(Duration::from_millis(300), call).await;
     }
     settle().await;
@@ -116,7 +116,7 @@ async fn a_caller_that_goes_away_is_no_failure_and_no_low_latency() {
     let latency = member(&endpointer, A).latency(Instant::now()).unwrap();
     assert!((0.29..0.31).contains(&latency), "{latency}");
     for _ in 0..10 {
-        drop(balanced.clone().oneshot(""));
+        drop(balanced.clone().ask(""));
     }
     let after = member(&endpointer, A).latency(Instant::now()).unwrap();
     assert!(after > 0.29, "{after}");
@@ -131,7 +131,7 @@ async fn an_instance_that_misses_our_own_deadline_has_failed() {
         Retry::new(2, Duration::from_secs(5)).per_attempt_timeout(Duration::from_millis(100));
     let client = per_attempt.layer(balanced.clone());
     for _ in 0..10 {
-        assert_eq!(client.clone().oneshot("").await.unwrap(), B);
+        assert_eq!(client.clone().ask("").await.unwrap(), B);
     }
     settle().await;
     assert_eq!(ready(&endpointer), [B]);
@@ -141,7 +141,7 @@ async fn an_instance_that_misses_our_own_deadline_has_failed() {
     let (balanced, endpointer) = self::balanced(detecting(), &probe, &[A, B]).await;
     let client = Retry::new(1, Duration::from_millis(100)).layer(balanced);
     for _ in 0..10 {
-        let _ = client.clone().oneshot("").await;
+        let _ = client.clone().ask("").await;
     }
     settle().await;
     assert_eq!(ready(&endpointer), [B]);
@@ -153,13 +153,13 @@ async fn what_fails_five_times_in_a_row_is_ejected_and_comes_back_by_one_call() 
     probe.fail_calls(B);
     let (balanced, endpointer) = balanced(detecting(), &probe, &[A, B, C]).await;
     for _ in 0..15 {
-        let _ = balanced.clone().oneshot("").await;
+        let _ = balanced.clone().ask("").await;
     }
     settle().await;
     assert_eq!(ready(&endpointer), [A, C]);
     assert_eq!(probe.calls(B), 5);
     for _ in 0..100 {
-        balanced.clone().oneshot("").await.unwrap();
+        balanced.clone().ask("").await.unwrap();
     }
     assert_eq!(probe.calls(B), 5, "it gets no calls");
     // It hangs now: after 5 s one call goes there, and only one.
@@ -167,7 +167,7 @@ async fn what_fails_five_times_in_a_row_is_ejected_and_comes_back_by_one_call() 
     probe.slow_calls(B, Duration::from_secs(2));
     endpointer.wait_for(|set| set.ready().len() == 3).await;
     let before = Instant::now();
-    let calls: Vec<_> = (0..30).map(|_| tokio::spawn(balanced.clone().oneshot(""))).collect();
+    let calls: Vec<_> = (0..30).map(|_| tokio::spawn(balanced.clone().ask(""))).collect();
     settle().await;
     assert_eq!(probe.calls(B), 6, "one call tries it");
     for call in calls {
@@ -176,7 +176,7 @@ async fn what_fails_five_times_in_a_row_is_ejected_and_comes_back_by_one_call() 
     assert!(before.elapsed() < Duration::from_secs(3));
     probe.slow_calls(B, Duration::ZERO);
     for _ in 0..30 {
-        balanced.clone().oneshot("").await.unwrap();
+        balanced.clone().ask("").await.unwrap();
     }
     assert_eq!(probe.calls(B), 16, "it is back");
 }
@@ -197,17 +197,17 @@ async fn a_balancer_that_insists_is_kept_away_from_an_endpoint_that_proves_itsel
     until_ready(&endpointer, &[A, B]).await;
     let balanced = Balanced::new(endpointer.clone(), Second);
     for _ in 0..5 {
-        balanced.clone().oneshot("").await.unwrap_err();
+        balanced.clone().ask("").await.unwrap_err();
     }
     settle().await;
     endpointer.wait_for(|set| set.ready().len() == 2).await;
     probe.heal_calls(B);
     probe.slow_calls(B, Duration::from_secs(1));
-    let first = tokio::spawn(balanced.clone().oneshot(""));
+    let first = tokio::spawn(balanced.clone().ask(""));
     settle().await;
-    assert_eq!(balanced.clone().oneshot("").await.unwrap(), A);
+    assert_eq!(balanced.clone().ask("").await.unwrap(), A);
     assert_eq!(first.await.unwrap().unwrap(), B);
-    assert_eq!(balanced.oneshot("").await.unwrap(), B);
+    assert_eq!(balanced.ask("").await.unwrap(), B);
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,7 +218,7 @@ async fn when_all_fail_the_last_ones_are_used() {
     let builder = Endpointer::builder().outlier_detection(all);
     let (balanced, endpointer) = balanced(builder, &probe, &[A, B, C]).await;
     for _ in 0..30 {
-        let _ = balanced.clone().oneshot("").await;
+        let _ = balanced.clone().ask("").await;
     }
     settle().await;
     assert!(endpointer.load().is_panicking(), "one of three is less than half");
@@ -228,7 +228,7 @@ async fn when_all_fail_the_last_ones_are_used() {
         .panic_threshold(0.0);
     let (balanced, endpointer) = self::balanced(never, &probe, &[A, B, C]).await;
     for _ in 0..30 {
-        let _ = balanced.clone().oneshot("").await;
+        let _ = balanced.clone().ask("").await;
     }
     settle().await;
     assert_eq!(ready(&endpointer).len(), 1, "never the last one");
@@ -245,7 +245,7 @@ async fn an_ejection_survives_a_change_of_weight_and_ends_with_the_instance() {
     until_ready(&endpointer, &[A, B, C]).await;
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::new());
     for _ in 0..15 {
-        let _ = balanced.clone().oneshot("").await;
+        let _ = balanced.clone().ask("").await;
     }
     settle().await;
     assert_eq!(ready(&endpointer), [A, C]);
@@ -290,7 +290,7 @@ async fn a_pick_sees_what_was_prepared_for_just_this_set() {
         list.publish(instances(addresses));
         until_ready(&endpointer, addresses).await;
         for client in [&one, &two, &plain] {
-            client.clone().oneshot("").await.unwrap();
+            client.clone().ask("").await.unwrap();
         }
     }
     drop(one);
@@ -374,7 +374,7 @@ async fn an_observer_decides_what_a_failure_is() {
     let observed =
         Balanced::builder().observer(ByText).build(endpointer.clone(), RoundRobin::starting_at(0));
     for _ in 0..60 {
-        let _ = observed.clone().oneshot("").await;
+        let _ = observed.clone().ask("").await;
     }
     settle().await;
     assert_eq!(ready(&endpointer), [B, C], "A answers, and its answers are failures");
@@ -399,8 +399,8 @@ async fn lookups_reach_the_balancer() {
             Some(text.strip_prefix(name)?.strip_prefix('=')?.as_bytes())
         })
         .build(endpointer, ByName);
-    assert_eq!(balanced.clone().oneshot("instance=10.0.0.2:80").await.unwrap(), B);
-    balanced.oneshot("nothing").await.unwrap_err();
+    assert_eq!(balanced.clone().ask("instance=10.0.0.2:80").await.unwrap(), B);
+    balanced.ask("nothing").await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
@@ -444,5 +444,5 @@ async fn a_balancer_that_panics_while_it_prepares_does_not_stop_the_endpointer()
     let moved =
         endpointer.wait_for(|set| set.ready().iter().any(|m| m.instance().id().as_str() == B));
     tokio::time::timeout(Duration::from_secs(60), moved).await.expect("it goes on");
-    assert_eq!(balanced.oneshot("").await.unwrap(), B);
+    assert_eq!(balanced.ask("").await.unwrap(), B);
 }

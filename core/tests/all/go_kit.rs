@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use fleetward_balancers::{Random, RoundRobin};
 use fleetward_core::balancing::{PickContext, ReadySet, WaitForReady};
+use fleetward_core::context::WithContext;
 use fleetward_core::discovery::{FixedInstancer, Publisher};
 use fleetward_core::endpoints::Member;
-use fleetward_core::retry::KeepTrying;
+use fleetward_core::retry::Verdict;
 use fleetward_core::{Balanced, Balancer, Endpointer, Error, ErrorKind, Retry};
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, service_fn};
 
-use crate::support::{Probe, instance, instances, ready, settle, until_ready};
+use crate::support::{AskExt as _, Probe, instance, instances, ready, settle, until_ready};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -66,7 +67,7 @@ async fn go_kit_case_2_invalidation_keeps_the_first_error_and_the_first_deadline
     settle().await;
     let balanced =
         Balanced::new(endpointer.clone(), RoundRobin::new()).wait_for_ready(WaitForReady::FailFast);
-    let error = balanced.oneshot("").await.unwrap_err();
+    let error = balanced.ask("").await.unwrap_err();
     assert!(error.to_string().contains("the first error"), "{error}");
 
     list.publish(instances(&[A]));
@@ -142,7 +143,7 @@ async fn go_kit_case_7_an_empty_set_is_the_no_endpoints_error() {
     let balancers: [Arc<dyn Balancer>; 2] = [Arc::new(RoundRobin::new()), Arc::new(Random::new())];
     for balancer in balancers {
         let balanced = Balanced::new(endpointer.clone(), balancer);
-        let error = balanced.oneshot("").await.unwrap_err();
+        let error = balanced.ask("").await.unwrap_err();
         let error = error.downcast_ref::<Error>().unwrap();
         assert!(error.is_no_endpoints());
         assert_eq!(error.context("service"), Some("greeter"));
@@ -165,11 +166,11 @@ async fn go_kit_case_7_an_empty_set_does_not_advance_the_turn() {
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::starting_at(0))
         .wait_for_ready(WaitForReady::FailFast);
     for _ in 0..5 {
-        assert!(balanced.clone().oneshot("").await.is_err());
+        assert!(balanced.clone().ask("").await.is_err());
     }
     list.publish(instances(&[A, B]));
     until_ready(&endpointer, &[A, B]).await;
-    assert_eq!(balanced.oneshot("").await.unwrap(), A);
+    assert_eq!(balanced.ask("").await.unwrap(), A);
 }
 
 #[test]
@@ -207,7 +208,7 @@ async fn go_kit_case_8_retry_on_an_empty_set_fails() {
     let endpointer = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     let retried = Retry::new(999, Duration::from_secs(10)).layer(balanced);
-    let error = retried.oneshot("").await.unwrap_err();
+    let error = retried.ask("").await.unwrap_err();
     assert!(error.to_string().contains("no instance is registered"), "{error}");
 }
 
@@ -217,11 +218,11 @@ async fn go_kit_case_8_max_counts_attempts() {
     for (max, calls, good) in [(0, 1, false), (1, 1, false), (2, 2, false), (3, 3, true)] {
         let made = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counter = made.clone();
-        let service = service_fn(move |(): ()| {
+        let service = service_fn(move |_: WithContext<()>| {
             let n = counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             async move { if n < 2 { Err(format!("error {}", n + 1)) } else { Ok(n) } }
         });
-        let outcome = Retry::new(max, hour()).layer(service).oneshot(()).await;
+        let outcome = Retry::new(max, hour()).layer(service).ask(()).await;
         assert_eq!(outcome.is_ok(), good, "max = {max}");
         assert_eq!(made.load(std::sync::atomic::Ordering::Relaxed), calls, "max = {max}");
         if let Err(error) = outcome {
@@ -235,12 +236,12 @@ async fn go_kit_case_8_max_counts_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn go_kit_case_8_a_timeout_surfaces_as_a_deadline_error() {
-    let service = service_fn(|(): ()| async {
+    let service = service_fn(|_: WithContext<()>| async {
         std::future::pending::<()>().await;
         Ok::<_, String>(())
     });
     let started = tokio::time::Instant::now();
-    let error = Retry::new(5, Duration::from_millis(100)).layer(service).oneshot(()).await;
+    let error = Retry::new(5, Duration::from_millis(100)).layer(service).ask(()).await;
     let error = error.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert!(started.elapsed() <= Duration::from_millis(120), "{:?}", started.elapsed());
@@ -248,22 +249,22 @@ async fn go_kit_case_8_a_timeout_surfaces_as_a_deadline_error() {
 
 #[tokio::test(start_paused = true)]
 async fn go_kit_case_8_the_callback_stops_and_replaces_the_final_error_only() {
-    let service = service_fn(|(): ()| async { Err::<(), _>("the original") });
+    let service = service_fn(|_: WithContext<()>| async { Err::<(), _>("the original") });
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let numbers = seen.clone();
     let retry = Retry::with_callback(hour(), move |n, error| {
         numbers.lock().unwrap().push((n, error.to_string()));
-        if n < 3 { KeepTrying::Yes } else { KeepTrying::NoWith("the replacement".into()) }
+        if n < 3 { Verdict::Retry } else { Verdict::ReturnError("the replacement".into()) }
     });
-    let error = retry.layer(service).oneshot(()).await.unwrap_err();
+    let error = retry.layer(service).ask(()).await.unwrap_err();
     assert_eq!(error.final_error().to_string(), "the replacement");
     assert_eq!(error.attempts().len(), 3);
     assert!(error.attempts().iter().all(|a| a.error.to_string() == "the original"));
     let numbers: Vec<_> = seen.lock().unwrap().iter().map(|(n, _)| *n).collect();
     assert_eq!(numbers, [1, 2, 3], "counted from 1");
 
-    let retry = Retry::with_callback(hour(), |_, _| KeepTrying::No);
-    let error = retry.layer(service).oneshot(()).await.unwrap_err();
+    let retry = Retry::with_callback(hour(), |_, _| Verdict::Return);
+    let error = retry.layer(service).ask(()).await.unwrap_err();
     assert_eq!(error.final_error().to_string(), "the original");
 }
 
@@ -272,7 +273,7 @@ async fn go_kit_case_8_the_balancers_errors_count_as_attempts() {
     let endpointer = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let balanced =
         Balanced::new(endpointer, RoundRobin::new()).wait_for_ready(WaitForReady::FailFast);
-    let error = Retry::new(4, hour()).layer(balanced).oneshot("").await.unwrap_err();
+    let error = Retry::new(4, hour()).layer(balanced).ask("").await.unwrap_err();
     assert_eq!(error.attempts().len(), 4);
     assert!(error.attempts().iter().all(|attempt| attempt.instance.is_none()));
 }

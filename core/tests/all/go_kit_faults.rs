@@ -10,9 +10,9 @@ use fleetward_balancers::{Random, RoundRobin};
 use fleetward_core::balancing::{PickContext, ReadySet, WaitForReady};
 use fleetward_core::discovery::{FixedInstancer, Publisher};
 use fleetward_core::{Balanced, Balancer, Endpointer, Instance, Metadata, Retry};
-use tower::{Layer, ServiceExt};
+use tower::Layer;
 
-use crate::support::{Probe, instance, instances, ready, settle, until_ready};
+use crate::support::{AskExt as _, Probe, instance, instances, ready, settle, until_ready};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -58,7 +58,7 @@ async fn go_kit_fault_a_slow_factory_stalls_readers_the_publisher_and_others() {
     until_ready(&other, &[A, B]).await;
     assert_eq!(started.elapsed(), Duration::ZERO, "nobody waited for the slow one");
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::new());
-    assert_eq!(balanced.oneshot("").await.unwrap(), B);
+    assert_eq!(balanced.ask("").await.unwrap(), B);
     assert_eq!(started.elapsed(), Duration::ZERO);
     until_ready(&endpointer, &[A, B]).await;
     assert_eq!(started.elapsed(), Duration::from_millis(300));
@@ -71,7 +71,7 @@ async fn go_kit_fault_the_closer_runs_with_requests_in_flight() {
     let endpointer = Endpointer::new(list.clone(), probe.factory());
     list.publish(instances(&[A]));
     until_ready(&endpointer, &[A]).await;
-    let call = tokio::spawn(Balanced::new(endpointer.clone(), RoundRobin::new()).oneshot(""));
+    let call = tokio::spawn(Balanced::new(endpointer.clone(), RoundRobin::new()).ask(""));
     settle().await;
     list.publish(instances(&[B]));
     until_ready(&endpointer, &[B]).await;
@@ -101,7 +101,7 @@ async fn go_kit_fault_retry_spins_on_an_empty_set() {
     let balanced =
         Balanced::new(endpointer, RoundRobin::new()).wait_for_ready(WaitForReady::FailFast);
     let retry = Retry::new(u32::MAX, Duration::from_millis(100));
-    let error = retry.layer(balanced).oneshot("").await.unwrap_err();
+    let error = retry.layer(balanced).ask("").await.unwrap_err();
     let attempts = error.attempts().len();
     assert!(attempts <= 40, "{attempts} attempts in 100 ms; go-kit makes 102,868");
 }
@@ -119,7 +119,7 @@ async fn go_kit_fault_retry_picks_the_bad_instance_again() {
         let balanced = Balanced::new(endpointer.clone(), balancer.clone());
         let retried = Retry::new(2, Duration::from_secs(60)).layer(balanced);
         for _ in 0..2000 {
-            let answer = retried.clone().oneshot("").await;
+            let answer = retried.clone().ask("").await;
             assert_eq!(answer.unwrap(), B, "{balancer:?}");
         }
     }
@@ -144,7 +144,7 @@ async fn go_kit_fault_no_backoff_between_attempts() {
     let retry = Retry::new(5, Duration::from_secs(60)).seed(1);
     let started = tokio::time::Instant::now();
     let balanced = Balanced::new(endpointer, RoundRobin::new());
-    assert!(retry.layer(balanced).oneshot("").await.is_err());
+    assert!(retry.layer(balanced).ask("").await.is_err());
     assert!(started.elapsed() >= Duration::from_millis(10), "{:?}", started.elapsed());
     assert!(started.elapsed() <= Duration::from_secs(4));
 }
@@ -184,10 +184,10 @@ async fn go_kit_fault_the_balancer_sees_no_request_no_weight_and_no_metadata() {
     until_ready(&endpointer, &[A, B]).await;
     let balancer = Arc::new(ByShard::default());
     let balanced = Balanced::new(endpointer, balancer.clone());
-    assert_eq!(balanced.clone().oneshot("y").await.unwrap(), B);
-    assert_eq!(balanced.clone().oneshot("x").await.unwrap(), A);
+    assert_eq!(balanced.clone().ask("y").await.unwrap(), B);
+    assert_eq!(balanced.clone().ask("x").await.unwrap(), A);
     let asked = balancer.asked.load(Ordering::Relaxed);
-    let error = balanced.oneshot("z").await.unwrap_err();
+    let error = balanced.ask("z").await.unwrap_err();
     assert!(error.to_string().contains("the balancer chose none"), "{error}");
     let more = balancer.asked.load(Ordering::Relaxed) - asked;
     assert!(more <= 3, "a refusal is final, not asked for again and again: {more}");
@@ -202,7 +202,7 @@ async fn go_kit_fault_no_weights_weight_zero_drains_and_never_panics() {
     list.publish([instance(A).with_weight(0), instance(B).with_weight(0)]);
     until_ready(&endpointer, &[]).await;
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::new());
-    let error = balanced.clone().oneshot("").await.unwrap_err();
+    let error = balanced.clone().ask("").await.unwrap_err();
     assert!(error.to_string().contains("no instance is ready"), "{error}");
     list.publish([instance(A), instance(B)]);
     until_ready(&endpointer, &[A, B]).await;
@@ -220,7 +220,7 @@ async fn go_kit_fault_fast_failures_attract_traffic() {
     until_ready(&endpointer, &[A, B]).await;
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     for _ in 0..100 {
-        let _ = balanced.clone().oneshot("").await;
+        let _ = balanced.clone().ask("").await;
     }
     assert_eq!((probe.calls(A), probe.calls(B)), (50, 50));
 }
@@ -232,7 +232,7 @@ async fn go_kit_fault_no_load_feedback_in_flight_is_seen_and_never_leaks() {
     let endpointer = Endpointer::new(FixedInstancer::new("s", instances(&[A])), probe.factory());
     until_ready(&endpointer, &[A]).await;
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::new());
-    let calls: Vec<_> = (0..10).map(|_| tokio::spawn(balanced.clone().oneshot(""))).collect();
+    let calls: Vec<_> = (0..10).map(|_| tokio::spawn(balanced.clone().ask(""))).collect();
     settle().await;
     assert_eq!(endpointer.load().ready()[0].in_flight(), 10);
     for call in &calls[..5] {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fleetward_balancers::Random;
 use fleetward_core::backoff::{Backoff, Jitter};
 use fleetward_core::balancing::{PickContext, ReadySet};
+use fleetward_core::context::{CallContext, ContextCarrier, WithContext};
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::outlier::OutlierDetection;
 use fleetward_core::retry::{
@@ -15,9 +16,9 @@ use fleetward_core::retry::{
 use fleetward_core::{Balanced, Balancer, BoxError, Endpointer, Retry};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, Service, service_fn};
 
-use crate::support::{Probe, instances, settle, until_ready};
+use crate::support::{AskExt as _, Probe, instances, settle, until_ready};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -61,7 +62,8 @@ impl Scripted {
         }
     }
 
-    async fn call(self, mark: u32) -> Result<usize, BoxError> {
+    async fn call(self, request: WithContext<()>) -> Result<usize, BoxError> {
+        let mark = request.context().map_or(0, CallContext::previous_attempts);
         let n = {
             let mut times = self.times.lock().unwrap();
             times.push(self.began.elapsed().as_millis() as u64);
@@ -75,12 +77,12 @@ impl Scripted {
         outcome.map(|()| n).map_err(Into::into)
     }
 
-    async fn by<P: RetryClassifier<u32> + 'static>(
+    async fn by<P: RetryClassifier<WithContext<()>> + 'static>(
         &self,
         retry: &Retry<P>,
     ) -> Result<usize, RetryError> {
         let this = self.clone();
-        retry.layer(service_fn(move |mark: u32| this.clone().call(mark))).oneshot(0).await
+        retry.layer(service_fn(move |request| this.clone().call(request))).ask(()).await
     }
 
     fn times(&self) -> Vec<u64> {
@@ -99,13 +101,9 @@ impl Scripted {
 /// Judges an error by its words.
 struct ByWord;
 
-impl RetryClassifier<u32> for ByWord {
-    fn copy(&self, request: &u32) -> Option<u32> {
-        Some(*request)
-    }
-
-    fn mark(&self, request: &mut u32, previous: u32) {
-        *request = previous;
+impl RetryClassifier<WithContext<()>> for ByWord {
+    fn copy(&self, request: &WithContext<()>) -> Option<WithContext<()>> {
+        Some(request.clone())
     }
 
     fn judge(&self, _: u32, error: &BoxError) -> Verdict {
@@ -154,8 +152,8 @@ async fn the_first_answer_wins_whoever_it_is_from() {
 async fn a_future_that_is_over_holds_no_attempt() {
     let service = Scripted::new(|n| (if n == 2 { 30 } else { 1000 }, Ok(())));
     let scripted = service.clone();
-    let inner = service_fn(move |mark: u32| scripted.clone().call(mark));
-    let mut call = std::pin::pin!(hedged().layer(inner).call(0));
+    let inner = service_fn(move |request| scripted.clone().call(request));
+    let mut call = std::pin::pin!(hedged().layer(inner).call(().into()));
     assert_eq!(call.as_mut().await.unwrap(), 2);
     assert_eq!(service.running(), 0);
 }
@@ -413,7 +411,7 @@ async fn concurrent_attempts_go_to_different_instances() {
     let retry = Retry::new(3, Duration::from_secs(60)).hedge(HedgeDelay::fixed(millis(10)));
     let client = retry.layer(Balanced::new(endpointer.clone(), Random::with_seed(1)));
     for round in 1..=50 {
-        client.clone().oneshot("").await.unwrap();
+        client.clone().ask("").await.unwrap();
         assert_eq!([A, B, C].map(|address| probe.calls(address)), [round; 3]);
     }
     assert!(endpointer.load().ready().iter().all(|member| member.in_flight() == 0));
@@ -446,7 +444,7 @@ async fn the_deadline_is_a_failure_of_every_instance_that_had_not_answered() {
     let retry = Retry::new(2, millis(500)).hedge(HedgeDelay::fixed(millis(100)));
     let client = retry.layer(Balanced::new(endpointer.clone(), InOrder));
     for _ in 0..5 {
-        let error = client.clone().oneshot("").await.unwrap_err();
+        let error = client.clone().ask("").await.unwrap_err();
         assert!(error.is_timeout());
         let took: Vec<_> = error
             .attempts()
@@ -457,7 +455,7 @@ async fn the_deadline_is_a_failure_of_every_instance_that_had_not_answered() {
         assert!(endpointer.load().ready().iter().all(|member| member.in_flight() == 0));
     }
     until_ready(&endpointer, &all[2..]).await;
-    assert_eq!(client.oneshot("").await.unwrap(), C);
+    assert_eq!(client.ask("").await.unwrap(), C);
 }
 
 #[tokio::test(start_paused = true)]
@@ -479,11 +477,11 @@ async fn dropping_the_call_drops_every_attempt() {
 /// Can be copied so often.
 struct Copies(AtomicUsize);
 
-impl RetryClassifier<u32> for Copies {
-    fn copy(&self, request: &u32) -> Option<u32> {
+impl RetryClassifier<WithContext<()>> for Copies {
+    fn copy(&self, request: &WithContext<()>) -> Option<WithContext<()>> {
         let take = |left: usize| left.checked_sub(1);
         let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
-        left.ok().map(|_| *request)
+        left.ok().map(|_| request.clone())
     }
 
     fn judge(&self, _: u32, _: &BoxError) -> Verdict {
@@ -518,7 +516,7 @@ async fn a_deadline_that_has_passed_sends_nothing() {
 async fn an_attempt_waits_for_its_service_to_be_ready() {
     #[derive(Clone)]
     struct Sleepy(Arc<AtomicBool>);
-    impl tower::Service<u32> for Sleepy {
+    impl tower::Service<WithContext<()>> for Sleepy {
         type Response = ();
         type Error = BoxError;
         type Future = BoxFuture<'static, Result<(), BoxError>>;
@@ -529,14 +527,14 @@ async fn an_attempt_waits_for_its_service_to_be_ready() {
             self.0.store(true, Ordering::SeqCst);
             std::task::Poll::Pending
         }
-        fn call(&mut self, _: u32) -> Self::Future {
+        fn call(&mut self, _: WithContext<()>) -> Self::Future {
             unreachable!()
         }
     }
     let polled = Arc::new(AtomicBool::new(false));
     let began = Instant::now();
     let retry = hedged().timeout(millis(350));
-    let error = retry.layer(Sleepy(polled.clone())).oneshot(0).await.unwrap_err();
+    let error = retry.layer(Sleepy(polled.clone())).ask(()).await.unwrap_err();
     assert!(error.is_timeout() && polled.load(Ordering::SeqCst));
     assert_eq!((began.elapsed(), error.attempts().len()), (millis(350), 4));
 }
@@ -548,7 +546,7 @@ async fn hedges_that_win_do_not_bring_the_next_ones_forward() {
     let retry = retry().max_attempts(2).hedge(HedgeDelay::quantile(0.9));
     let (rng, sent) = (Arc::new(Mutex::new(fastrand::Rng::with_seed(7))), Arc::new(Mutex::new(0)));
     let attempts = sent.clone();
-    let service = retry.layer(service_fn(move |_: u32| {
+    let service = retry.layer(service_fn(move |_: WithContext<()>| {
         *attempts.lock().unwrap() += 1;
         let takes = -50.0 * rng.lock().unwrap().f64().max(1e-9).ln();
         async move {
@@ -557,11 +555,11 @@ async fn hedges_that_win_do_not_bring_the_next_ones_forward() {
         }
     }));
     for _ in 0..3000 {
-        service.clone().oneshot(0).await.unwrap();
+        service.clone().ask(()).await.unwrap();
     }
     *sent.lock().unwrap() = 0;
     for _ in 0..2000 {
-        service.clone().oneshot(0).await.unwrap();
+        service.clone().ask(()).await.unwrap();
     }
     let hedges = *sent.lock().unwrap() - 2000;
     assert!((100..=230).contains(&hedges), "{hedges} of 2000, not about a tenth");

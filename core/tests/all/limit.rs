@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use crate::support::{Probe, instances, settle, until_ready};
+use crate::support::{AskExt as _, Probe, instances, settle, until_ready};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -275,16 +275,16 @@ async fn a_full_instance_is_no_failing_one_and_a_retry_goes_elsewhere() {
         .build(list, limit.per_instance(probe.factory()));
     until_ready(&endpointer, &[A, B]).await;
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::starting_at(0));
-    let slow = tokio::spawn(balanced.clone().oneshot(""));
+    let slow = tokio::spawn(balanced.clone().ask(""));
     settle().await;
-    assert_eq!(balanced.clone().oneshot("").await.unwrap(), B);
-    let refused = balanced.clone().oneshot("").await.unwrap_err();
+    assert_eq!(balanced.clone().ask("").await.unwrap(), B);
+    let refused = balanced.clone().ask("").await.unwrap_err();
     let text = overloaded(&refused).to_string();
     assert!(text.contains(&format!("instance={A}")), "{text}");
 
     let retry = Retry::new(2, Duration::from_secs(5)).layer(balanced);
     for _ in 0..50 {
-        assert_eq!(retry.clone().oneshot("").await.unwrap(), B);
+        assert_eq!(retry.clone().ask("").await.unwrap(), B);
     }
     assert_eq!(probe.calls(A), 1, "nothing else was sent there");
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -6,9 +6,9 @@ use fleetward_core::balancing::{PickContext, ReadySet, pick_allowed};
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::endpoints::Member;
 use fleetward_core::{Balanced, Balancer, Endpointer, InstanceId, Retry};
-use tower::{Layer, ServiceExt};
+use tower::Layer;
 
-use crate::support::{Probe, instance, instances, until_ready};
+use crate::support::{AskExt as _, Probe, instance, instances, until_ready};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -85,11 +85,11 @@ async fn a_retry_goes_again_to_the_only_instance_that_its_balancer_takes() {
         until_ready(&endpointer, all).await;
         let client = Retry::new(3, Duration::from_secs(5))
             .layer(Balanced::new(endpointer.clone(), balancer()));
-        let error = client.clone().oneshot("").await.unwrap_err();
+        let error = client.clone().ask("").await.unwrap_err();
         assert_eq!(error.final_error().to_string(), format!("{A} fails"));
         assert_eq!(probe.calls(A), 3);
 
-        let healed = tokio::spawn(client.oneshot(""));
+        let healed = tokio::spawn(client.ask(""));
         tokio::task::yield_now().await;
         probe.heal_calls(A);
         assert_eq!(healed.await.unwrap().unwrap(), A);

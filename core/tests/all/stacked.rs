@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
+use fleetward_core::context::WithContext;
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::retry::{Hedge, HedgeDelay, RatioBudget, RetryBudget, Throttle};
 use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instance, Retry};
@@ -12,9 +13,10 @@ use futures::future::BoxFuture;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
 
-use crate::support::{instances, until_ready};
+use crate::support::{AskExt as _, instances, until_ready};
 
-type Service = BoxCloneSyncService<u32, (), BoxError>;
+type Request = WithContext<u32>;
+type Service = BoxCloneSyncService<Request, (), BoxError>;
 
 const CALLS: usize = 1000;
 
@@ -25,7 +27,7 @@ fn a_fifth() -> Arc<dyn RetryBudget> {
 
 fn boxed<S>(service: S) -> Service
 where
-    S: tower::Service<u32, Response = ()> + Clone + Send + Sync + 'static,
+    S: tower::Service<Request, Response = ()> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
@@ -34,12 +36,12 @@ where
 
 fn retry(
     budget: &Arc<dyn RetryBudget>,
-) -> Retry<impl fleetward_core::retry::RetryClassifier<u32> + use<>> {
+) -> Retry<impl fleetward_core::retry::RetryClassifier<Request> + use<>> {
     Retry::new(3, Duration::from_secs(3600)).budget(budget.clone())
 }
 
-fn hedge(budget: &Arc<dyn RetryBudget>) -> Hedge<fn(&u32) -> bool> {
-    let always: fn(&u32) -> bool = |_| true;
+fn hedge(budget: &Arc<dyn RetryBudget>) -> Hedge<fn(&Request) -> bool> {
+    let always: fn(&Request) -> bool = |_| true;
     Hedge::new(HedgeDelay::fixed(Duration::from_millis(10)), always).budget(budget.clone())
 }
 
@@ -47,7 +49,7 @@ fn hedge(budget: &Arc<dyn RetryBudget>) -> Hedge<fn(&u32) -> bool> {
 fn failing() -> (Service, Arc<AtomicUsize>) {
     let calls = Arc::<AtomicUsize>::default();
     let counted = calls.clone();
-    let service = service_fn(move |_: u32| {
+    let service = service_fn(move |_: Request| {
         counted.fetch_add(1, Ordering::SeqCst);
         async {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -60,7 +62,7 @@ fn failing() -> (Service, Arc<AtomicUsize>) {
 /// How many times as many calls arrive as are made.
 async fn load(layered: Service, calls: &AtomicUsize) -> f64 {
     for _ in 0..CALLS {
-        layered.clone().oneshot(0).await.unwrap_err();
+        layered.clone().ask(0).await.unwrap_err();
     }
     calls.load(Ordering::SeqCst) as f64 / CALLS as f64
 }
@@ -114,7 +116,7 @@ async fn a_call_that_an_instance_makes_deposits_for_itself() {
             Ok::<_, Error>(service_fn(move |request: u32| -> BoxFuture<'static, _> {
                 let nested = nested.clone();
                 Box::pin(async move {
-                    let _ = nested.oneshot(request).await;
+                    let _ = nested.ask(request).await;
                     Ok::<(), BoxError>(())
                 })
             }))
@@ -125,7 +127,7 @@ async fn a_call_that_an_instance_makes_deposits_for_itself() {
     until_ready(&endpointer, &[A]).await;
     let outer = retry(&budget).layer(Balanced::new(endpointer, RoundRobin::new()));
     for _ in 0..CALLS {
-        outer.clone().oneshot(0).await.unwrap();
+        outer.clone().ask(0).await.unwrap();
     }
     // Two calls each, one of which fails: both deposits are there for the one that fails.
     let load = calls.load(Ordering::SeqCst) as f64 / CALLS as f64;
@@ -139,11 +141,11 @@ async fn an_attempt_is_told_to_a_shared_throttle_once() {
     let shared: Arc<dyn RetryBudget> = Arc::new(throttle.clone());
     let (service, calls) = failing();
     let layered = retry(&shared).layer(retry(&shared).layer(service));
-    layered.oneshot(0).await.unwrap_err();
+    layered.ask(0).await.unwrap_err();
     let sent = calls.load(Ordering::SeqCst);
     assert_eq!((sent, throttle.tokens()), (9, 1000.0 - sent as f64));
 
-    let fine = service_fn(|_: u32| async { Ok::<_, BoxError>(()) });
-    retry(&shared).layer(retry(&shared).layer(fine)).oneshot(0).await.unwrap();
+    let fine = service_fn(|_: Request| async { Ok::<_, BoxError>(()) });
+    retry(&shared).layer(retry(&shared).layer(fine)).ask(0).await.unwrap();
     assert_eq!(throttle.tokens(), 1000.0 - sent as f64 + 0.5);
 }

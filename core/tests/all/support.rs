@@ -5,9 +5,23 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use fleetward_core::context::WithContext;
 use fleetward_core::{Endpointer, Instance, InstanceId};
 use futures::future::BoxFuture;
-use tower::Service;
+use tower::util::Oneshot;
+use tower::{Service, ServiceExt};
+
+/// A request of the tests' stacks.
+pub(crate) type Ask = WithContext<&'static str>;
+
+/// Calls a stack with a request that has no context yet.
+pub(crate) trait AskExt<R>: Service<WithContext<R>> + Sized {
+    fn ask(self, request: R) -> Oneshot<Self, WithContext<R>> {
+        self.oneshot(request.into())
+    }
+}
+
+impl<S: Service<WithContext<R>>, R> AskExt<R> for S {}
 
 pub(crate) fn instance(address: &str) -> Instance {
     Instance::new(address).unwrap()

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use fleetward_balancers::Random;
 use fleetward_core::balancing::WaitForReady;
+use fleetward_core::context::{ContextCarrier as _, WithContext};
 use fleetward_core::discovery::Publisher;
 use fleetward_core::limit::ConcurrencyLimit;
 use fleetward_core::retry::{HedgeDelay, RetryClassifier, Verdict};
 use fleetward_core::{Balanced, BoxError, Endpointer, Error, ErrorKind, Instance, Retry};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt as _};
+
+use crate::support::{Ask, AskExt as _};
 
 /// How an instance takes calls.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,9 +92,9 @@ fn all(size: usize) -> Vec<Instance> {
 /// May be sent again if it never left, and else not: a POST.
 struct Once;
 
-impl RetryClassifier<&'static str> for Once {
-    fn copy(&self, request: &&'static str) -> Option<&'static str> {
-        Some(request)
+impl RetryClassifier<Ask> for Once {
+    fn copy(&self, request: &Ask) -> Option<Ask> {
+        Some(request.clone())
     }
 
     fn judge(&self, _: u32, error: &BoxError) -> Verdict {
@@ -136,7 +139,7 @@ async fn as_long_as_an_untried_instance_is_left_it_goes_on_at_once() {
         let client = once().layer(fleet.balanced().await);
         let started = Instant::now();
         for _ in 0..rounds {
-            client.clone().oneshot("").await.unwrap();
+            client.clone().ask("").await.unwrap();
         }
         assert_eq!(started.elapsed(), Duration::ZERO, "{live} of {size}");
     }
@@ -150,7 +153,7 @@ async fn when_all_were_tried_it_waits_for_a_change_and_no_longer_than_for_an_end
     let fleet = Fleet::new(5, |i| if i < 5 { Takes::Refuses } else { Takes::Answers });
     let client = once().layer(fleet.balanced().await);
     let started = Instant::now();
-    let error = client.clone().oneshot("").await.unwrap_err();
+    let error = client.clone().ask("").await.unwrap_err();
     let elapsed = started.elapsed();
     assert!(elapsed >= WAIT && elapsed < WAIT + Duration::from_millis(100), "{elapsed:?}");
     // What the last instance said, and not only that there is none.
@@ -158,7 +161,7 @@ async fn when_all_were_tried_it_waits_for_a_change_and_no_longer_than_for_an_end
     assert!((7..40).contains(&fleet.calls()), "it does not spin: {}", fleet.calls());
 
     // A new instance is a change.
-    let call = tokio::spawn(client.clone().oneshot(""));
+    let call = tokio::spawn(client.clone().ask(""));
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (published, list) = (Instant::now(), fleet.list.clone());
     list.publish(all(6));
@@ -168,7 +171,7 @@ async fn when_all_were_tried_it_waits_for_a_change_and_no_longer_than_for_an_end
     // One that takes calls again changes nothing that could be seen.
     let fleet = Fleet::new(3, |_| Takes::Refuses);
     let client = once().layer(fleet.balanced().await);
-    let call = tokio::spawn(client.oneshot(""));
+    let call = tokio::spawn(client.ask(""));
     tokio::time::sleep(Duration::from_millis(500)).await;
     fleet.answering.store(true, Ordering::SeqCst);
     call.await.unwrap().unwrap();
@@ -180,19 +183,19 @@ async fn the_wait_is_bounded_by_the_deadline_by_wait_for_ready_and_by_a_number()
     let balanced = fleet.balanced().await;
     let started = Instant::now();
     let deadline = Duration::from_millis(200);
-    let error = once().timeout(deadline).layer(balanced.clone()).oneshot("").await.unwrap_err();
+    let error = once().timeout(deadline).layer(balanced.clone()).ask("").await.unwrap_err();
     assert!(error.is_timeout() && started.elapsed() < deadline * 2, "{error}");
     assert!(error.to_string().contains("connection refused"), "{error}");
 
     let (started, before) = (Instant::now(), fleet.calls());
     let fast = balanced.clone().wait_for_ready(WaitForReady::FailFast);
-    let error = once().layer(fast).oneshot("").await.unwrap_err();
+    let error = once().layer(fast).ask("").await.unwrap_err();
     assert!(error.final_error().to_string().contains("connection refused"), "{error}");
     assert_eq!((started.elapsed(), fleet.calls() - before), (Duration::ZERO, 4));
 
     let before = fleet.calls();
     let endless = balanced.wait_for_ready(WaitForReady::AtMost(Duration::MAX));
-    let error = once().layer(endless).oneshot("").await.unwrap_err();
+    let error = once().layer(endless).ask("").await.unwrap_err();
     assert_eq!((fleet.calls() - before, error.attempts().len()), (1001, 1001));
 }
 
@@ -208,7 +211,7 @@ async fn changes_that_bring_nothing_do_not_make_it_spin() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    client.oneshot("").await.unwrap_err();
+    client.ask("").await.unwrap_err();
     changing.abort();
     assert!(fleet.calls() < 250, "{}", fleet.calls());
 }
@@ -226,10 +229,10 @@ async fn full_instances_are_not_waited_for() {
     let endpointer = Endpointer::new(list, ConcurrencyLimit::new(1).per_instance(factory));
     endpointer.wait_for(|set| set.ready().len() == 3).await;
     let client = once().layer(Balanced::new(endpointer, Random::new()));
-    let _under_way: Vec<_> = (0..3).map(|_| tokio::spawn(client.clone().oneshot(""))).collect();
+    let _under_way: Vec<_> = (0..3).map(|_| tokio::spawn(client.clone().ask(""))).collect();
     tokio::task::yield_now().await;
     let started = Instant::now();
-    let error = client.oneshot("").await.unwrap_err();
+    let error = client.ask("").await.unwrap_err();
     assert_eq!(started.elapsed(), Duration::ZERO);
     assert!((3..=5).contains(&error.attempts().len()), "{error}");
 }
@@ -248,8 +251,8 @@ async fn an_attempt_that_ends_before_it_left_goes_elsewhere_whatever_the_request
             .service(balanced.clone());
         let mut failed = 0;
         for _ in 0..20 {
-            failed += usize::from(per_attempt.layer(balanced.clone()).oneshot("").await.is_err());
-            failed += usize::from(per_attempt.layer(through.clone()).oneshot("").await.is_err());
+            failed += usize::from(per_attempt.layer(balanced.clone()).ask("").await.is_err());
+            failed += usize::from(per_attempt.layer(through.clone()).ask("").await.is_err());
         }
         assert_eq!(failed == 0, goes_elsewhere, "{takes:?}: {failed} of 40");
         // Both are slow, whether or not they had the request.
@@ -266,7 +269,8 @@ async fn an_attempt_whose_service_is_not_ready_has_not_left() {
     let service = Of { address: address(0), fleet: fleet.clone() };
     let retry = once().per_attempt_timeout(Duration::from_millis(100));
     let started = Instant::now();
-    let error = retry.layer(service).oneshot("").await.unwrap_err();
+    let error =
+        retry.layer(service.map_request(WithContext::into_request)).ask("").await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     // Nobody says where it went, so there is a bound.
     assert_eq!((error.attempts().len(), started.elapsed().as_millis() / 10), (6, 60));
@@ -280,7 +284,7 @@ async fn the_time_of_an_attempt_begins_with_its_endpoint() {
     let fleet = Fleet::new(0, |i| if i == 0 { Takes::Hangs } else { Takes::Answers });
     let balanced = fleet.balanced().await;
     let client = once().per_attempt_timeout(most).layer(balanced);
-    let call = tokio::spawn(client.clone().oneshot(""));
+    let call = tokio::spawn(client.clone().ask(""));
     tokio::time::sleep(Duration::from_millis(1234)).await;
     fleet.list.publish(all(2).split_off(1));
     call.await.unwrap().unwrap();
@@ -288,10 +292,10 @@ async fn the_time_of_an_attempt_begins_with_its_endpoint() {
     fleet.list.publish([]);
     tokio::time::sleep(Duration::from_millis(1)).await;
     let started = Instant::now();
-    client.clone().oneshot("").await.unwrap_err();
+    client.clone().ask("").await.unwrap_err();
     assert_eq!(started.elapsed().as_millis() / 10, 300);
 
-    let call = tokio::spawn(client.oneshot(""));
+    let call = tokio::spawn(client.ask(""));
     tokio::time::sleep(Duration::from_millis(250)).await;
     let ready = Instant::now();
     fleet.list.publish(all(1));
@@ -307,7 +311,7 @@ async fn a_hedge_that_never_left_waits_beside_those_under_way() {
     let balanced = fleet.balanced().await;
     let hedged = once().max_attempts(2).hedge(HedgeDelay::fixed(Duration::from_millis(10)));
     let started = Instant::now();
-    hedged.layer(balanced).oneshot("").await.unwrap();
+    hedged.layer(balanced).ask("").await.unwrap();
     assert!(started.elapsed() >= SLOW && started.elapsed() < WAIT * 2, "{:?}", started.elapsed());
     assert!(fleet.calls() < 40, "{}", fleet.calls());
 }

@@ -13,9 +13,9 @@ use fleetward_core::limit::ConcurrencyLimit;
 use fleetward_core::outlier::OutlierDetection;
 use fleetward_core::{Balanced, BoxError, Endpointer, Error, ErrorKind, Factory, Instance, Retry};
 use tokio::time::timeout;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service};
 
-use crate::support::{Probe, Probed, instance, instances, settle, until_ready};
+use crate::support::{AskExt as _, Probe, Probed, instance, instances, settle, until_ready};
 
 const A: &str = "10.0.0.1:80";
 const B: &str = "10.0.0.2:80";
@@ -92,9 +92,9 @@ async fn who_waits_in_the_queue_of_an_instance_that_leaves_goes_elsewhere() {
         until_ready(&endpointer, &[A]).await;
         let balanced = Balanced::new(endpointer.clone(), RoundRobin::starting_at(0));
         let client = Retry::new(2, LATE).layer(balanced);
-        let running = tokio::spawn(client.clone().oneshot(""));
+        let running = tokio::spawn(client.clone().ask(""));
         settle().await;
-        let waits: Vec<_> = (0..5).map(|_| tokio::spawn(client.clone().oneshot(""))).collect();
+        let waits: Vec<_> = (0..5).map(|_| tokio::spawn(client.clone().ask(""))).collect();
         settle().await;
         list.publish(instances(&[A, B]));
         until_ready(&endpointer, &[A, B]).await;
@@ -122,7 +122,7 @@ async fn an_instance_that_serves_for_want_of_better_ones_keeps_its_queue() {
     let endpointer = Endpointer::new(list, limit.per_instance(told.clone()));
     until_ready(&endpointer, &[A]).await;
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::starting_at(0));
-    let calls: Vec<_> = (0..5).map(|_| tokio::spawn(balanced.clone().oneshot(""))).collect();
+    let calls: Vec<_> = (0..5).map(|_| tokio::spawn(balanced.clone().ask(""))).collect();
     settle().await;
     let health = told.readiness(A).health();
     health.unhealthy(Error::new(ErrorKind::Unavailable, "on purpose"));
@@ -221,7 +221,7 @@ where
     // In a limit it is an error that says that nothing was sent, which the retry sees.
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::starting_at(0));
     let client = Retry::new(2, LATE).layer(balanced);
-    let waits: Vec<_> = (0..5).map(|_| tokio::spawn(client.clone().oneshot(""))).collect();
+    let waits: Vec<_> = (0..5).map(|_| tokio::spawn(client.clone().ask(""))).collect();
     settle().await;
     list.publish(instances(&[A, B]));
     until_ready(&endpointer, &[A, B]).await;

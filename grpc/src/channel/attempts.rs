@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use fleetward_core::balancing::{BalancedFuture, WaitForReady};
+use fleetward_core::context::{CallContext, ContextCarrier, WithContext};
 use fleetward_core::limit::LimitedFuture;
 use fleetward_core::{Balanced, BoxError};
 use pin_project_lite::pin_project;
@@ -72,7 +73,7 @@ impl<S> Clone for Attempts<'_, S> {
 
 impl<S> Copy for Attempts<'_, S> {}
 
-impl<'a, S: Transport> Service<Sending<'a>> for Attempts<'_, S>
+impl<'a, S: Transport> Service<WithContext<Sending<'a>>> for Attempts<'_, S>
 where
     S::Error: Into<BoxError>,
 {
@@ -84,9 +85,13 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, sending: Sending<'a>) -> Attempt<'a, S> {
-        let (state, sent) = match sending.request() {
+    fn call(&mut self, mut sending: WithContext<Sending<'a>>) -> Attempt<'a, S> {
+        let context = sending.replace_context(None);
+        let previous = context.as_ref().map_or(0, CallContext::previous_attempts);
+        let sending = sending.into_request();
+        let (state, sent) = match sending.request(previous) {
             Some((request, sent)) => {
+                let request = WithContext::within(context, request);
                 let response = self.balanced.clone().wait_for_ready(self.wait).call(request);
                 (State::Sent { response }, sent)
             }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
+use fleetward_core::context::{ContextCarrier, WithContext};
 use fleetward_core::retry::RetryError;
 use fleetward_core::{Balanced, BoxError, Endpointer, Instancer};
 use futures::future::BoxFuture;
@@ -159,6 +160,7 @@ where
         let (default, at_most) = (plan.timeout.as_ref(), plan.at_most.as_ref());
         let deadline = Deadline::of(request.headers_mut(), default, at_most);
         let channel = self.clone();
+        let context = request.replace_context(None);
         let (head, body) = request.into_parts();
         let head = Kept::new(head);
         // A block, for the future of a function holds its arguments twice.
@@ -168,7 +170,8 @@ where
             let attempts = Attempts::new(balanced, plan.wait);
             let policy = CallPolicy::new(&plan, &replay);
             let at = deadline.map(|deadline| deadline.at());
-            match plan.retry.call_with(attempts, &policy, at, replay.sending()).await {
+            let sending = WithContext::within(context, replay.sending());
+            match plan.retry.call_with(attempts, &policy, at, sending).await {
                 Ok(mut response) => {
                     let head = response.body().head();
                     response.body_mut().follow(Tail::new(head, deadline, plan));

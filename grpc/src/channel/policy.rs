@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fleetward_core::context::WithContext;
 use fleetward_core::retry::Verdict;
 use fleetward_core::{self as core, BoxError};
 use tonic::Code;
@@ -51,13 +52,9 @@ impl<'a> CallPolicy<'a> {
     }
 }
 
-impl<'a> core::retry::RetryClassifier<Sending<'a>> for CallPolicy<'_> {
-    fn copy(&self, request: &Sending<'a>) -> Option<Sending<'a>> {
-        Some(*request)
-    }
-
-    fn mark(&self, request: &mut Sending<'a>, previous: u32) {
-        request.set_previous(previous);
+impl<'a> core::retry::RetryClassifier<WithContext<Sending<'a>>> for CallPolicy<'_> {
+    fn copy(&self, request: &WithContext<Sending<'a>>) -> Option<WithContext<Sending<'a>>> {
+        Some(request.clone())
     }
 
     fn judge(&self, _attempts: u32, error: &BoxError) -> Verdict {

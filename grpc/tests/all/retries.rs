@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fleetward_core::balancing::{PickContext, ReadySet, WaitForReady};
+use fleetward_core::context::{CallContext, ContextCarrier as _, WithContext};
 use fleetward_core::retry::{RatioBudget, RetryError};
 use fleetward_core::{Balancer, Retry};
 use fleetward_grpc::RetryPolicy;
@@ -98,6 +99,25 @@ impl Balancer for Once {
     }
 }
 
+#[tokio::test]
+async fn a_caller_can_learn_which_instance_a_call_went_to() {
+    let (fails, answers) = (Server::start().await, Server::start().await);
+    fails.seen.failing.store(1, Ordering::SeqCst);
+    let channel = builder([&fails, &answers])
+        .retry(policy())
+        .balancer(fleetward_balancers::RoundRobin::new())
+        .build();
+    ready(&channel, 2).await;
+    for _ in 0..4 {
+        let context = CallContext::new();
+        let mut request = tonic::Request::new(named("you"));
+        request.extensions_mut().insert(context.clone());
+        let answer = GreetClient::new(channel.clone()).morning(request).await.unwrap();
+        let who = answer.into_inner().message.split_once(' ').unwrap().0.to_owned();
+        assert_eq!(context.instance().unwrap().as_str(), who);
+    }
+}
+
 /// A layer above the channel that shares its budget: a call is counted once.
 #[tokio::test]
 async fn a_call_through_a_layer_above_the_channel_counts_once_for_their_budget() {
@@ -109,12 +129,15 @@ async fn a_call_through_a_layer_above_the_channel_counts_once_for_their_budget()
     ready(&channel, 1).await;
     let quick = policy().backoff().clone();
     let above = Retry::new(3, LONG).backoff(quick).budget(budget);
-    let client = above.layer(tower::service_fn(move |name: &'static str| {
-        let channel = channel.clone();
-        async move { morning(&channel, name).await }
+    let client = above.layer(tower::service_fn(move |call: WithContext<&'static str>| {
+        let mut client = GreetClient::new(channel.clone());
+        let mut request = tonic::Request::new(named(call.request));
+        // A layer above a generated client hands its context on like this.
+        request.extensions_mut().insert(call.context().cloned().unwrap());
+        async move { client.morning(request).await }
     }));
     for _ in 0..CALLS {
-        client.clone().oneshot("you").await.unwrap_err();
+        client.clone().oneshot(WithContext::from("you")).await.unwrap_err();
     }
     let load = server.calls() as f64 / CALLS as f64;
     assert!((1.15..=1.2).contains(&load), "{load}");

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use fleetward_core::context::{ContextCarrier, WithContext};
 use fleetward_core::{Balanced, BoxError, Error, ErrorKind};
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -31,7 +32,7 @@ impl<S> Clone for Attempts<S> {
     }
 }
 
-impl<S, B> Service<Arc<Call<B>>> for Attempts<S>
+impl<S, B> Service<WithContext<Arc<Call<B>>>> for Attempts<S>
 where
     S: Service<Request<RequestBody>, Response = Response<ResponseBody<B>>>
         + Clone
@@ -51,13 +52,15 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: Arc<Call<B>>) -> Self::Future {
+    fn call(&mut self, mut call: WithContext<Arc<Call<B>>>) -> Self::Future {
+        let context = call.replace_context(None);
+        let call = call.into_request();
         let Some(request) = call.request() else {
             // A client that reads the body before it has a connection.
             let spent = Error::new(ErrorKind::Other, "the request's body was sent already");
             return Box::pin(std::future::ready(Err(spent.into())));
         };
-        let response = self.balanced.call(request);
+        let response = self.balanced.call(WithContext::within(context, request));
         Box::pin(async move {
             let mut response = pin!(response);
             let answered = match call.kept_until() {

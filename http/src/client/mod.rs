@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleetward_core::context::{ContextCarrier, WithContext};
 use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instancer, Retry};
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -132,7 +133,7 @@ where
 
     async fn run<R>(
         self,
-        request: Request<R>,
+        mut request: Request<R>,
         mut deadline: Option<Deadline>,
     ) -> Result<Response<ResponseBody<B>>, Error>
     where
@@ -140,6 +141,7 @@ where
         R::Error: Into<BoxError>,
     {
         let service = self.endpointer().service().clone();
+        let context = request.replace_context(None);
         let call = Arc::new(
             Call::new(request, &self.shared.settings)
                 .map_err(|error| outcome::caller(error).with_context("service", &service))?,
@@ -149,7 +151,8 @@ where
         let attempts = Attempts::new(balanced.clone());
         let policy = CallPolicy::new(call.clone(), self.endpointer().clone());
         let at = deadline.as_ref().map(Deadline::at);
-        let mut response = match retry.call_with(attempts, &policy, at, call.clone()).await {
+        let sending = WithContext::within(context, call.clone());
+        let mut response = match retry.call_with(attempts, &policy, at, sending).await {
             Ok(response) => response,
             Err(error) => match call.take_rejected() {
                 Some(mut response) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleetward_core::context::WithContext;
 use fleetward_core::retry::{RetryClassifier, Verdict};
 use fleetward_core::{BoxError, Endpointer, Error};
 use http::StatusCode;
@@ -49,12 +50,12 @@ impl<S, B> CallPolicy<S, B> {
     }
 }
 
-impl<S, B> RetryClassifier<Arc<Call<B>>> for CallPolicy<S, B>
+impl<S, B> RetryClassifier<WithContext<Arc<Call<B>>>> for CallPolicy<S, B>
 where
     S: Send + Sync,
     B: Send,
 {
-    fn copy(&self, call: &Arc<Call<B>>) -> Option<Arc<Call<B>>> {
+    fn copy(&self, call: &WithContext<Arc<Call<B>>>) -> Option<WithContext<Arc<Call<B>>>> {
         Some(call.clone())
     }
 

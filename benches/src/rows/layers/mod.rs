@@ -16,6 +16,7 @@ use super::Row;
 use crate::Result;
 use crate::calls::Calls;
 use crate::go::{self, Go};
+use crate::in_context::InContext;
 use crate::measure::{Contender, Effort, Figure, race, short};
 use crate::members::Weights;
 use crate::noop::{Endpoints, NoOp};
@@ -116,12 +117,12 @@ fn ours<'a>(plain: &'a Endpoints, watched: &'a Endpoints) -> Vec<Stack<'a>> {
         .budget(Arc::new(RatioBudget::default()));
     vec![
         stack("the service alone", plain, NoOp::new(true)),
-        stack(BALANCED, plain, balanced()),
-        stack(EWMA, plain, ewma(plain)),
+        stack(BALANCED, plain, InContext(balanced())),
+        stack(EWMA, plain, InContext(ewma(plain))),
         // A timeout beyond the clock's range is none.
-        stack(RETRY, plain, Retry::new(3, Duration::MAX).layer(balanced())),
-        stack(DEADLINE, plain, Retry::new(3, Duration::from_secs(1)).layer(balanced())),
-        stack(EVERYTHING, watched, everything.layer(ewma(watched))),
+        stack(RETRY, plain, InContext(Retry::new(3, Duration::MAX).layer(balanced()))),
+        stack(DEADLINE, plain, InContext(Retry::new(3, Duration::from_secs(1)).layer(balanced()))),
+        stack(EVERYTHING, watched, InContext(everything.layer(ewma(watched)))),
     ]
 }
 

@@ -10,9 +10,9 @@ use tower_service::Service;
 
 use super::waiting::{Repeat, Waiting};
 use super::{Balanced, Choice, ToCall};
-use crate::BoxError;
-use crate::attempt::{self, Hidden};
+use crate::context::CallContext;
 use crate::endpoints::{InFlight, Observer};
+use crate::{BoxError, Error};
 
 pin_project! {
     /// The response of [`Balanced`].
@@ -23,6 +23,7 @@ pin_project! {
         #[pin]
         state: State<S, O, Req>,
         balanced: Balanced<S, O>,
+        context: Option<CallContext>,
     }
 
     impl<S, O, Req> PinnedDrop for BalancedFuture<S, O, Req>
@@ -30,7 +31,8 @@ pin_project! {
         S: Service<Req>,
     {
         fn drop(this: Pin<&mut Self>) {
-            this.project().state.end();
+            let this = this.project();
+            this.state.end(this.context.as_ref());
         }
     }
 }
@@ -71,10 +73,9 @@ impl<S: Service<Req>, O, Req> State<S, O, Req> {
         }
     }
 
-    /// Drops what is left of the call. The request, the endpoint's service and its response may hold
-    /// calls of their own: these are dropped while the attempt is hidden, so that its deadline says
-    /// nothing of them.
-    fn end(mut self: Pin<&mut Self>) {
+    /// Drops what is left of the call, which says what it cost the endpoint last: the response's
+    /// future may have more to say.
+    fn end(mut self: Pin<&mut Self>, context: Option<&CallContext>) {
         let in_flight = match self.as_mut().project() {
             StateProj::Driving { in_flight, .. } | StateProj::Calling { in_flight, .. } => {
                 in_flight.take()
@@ -82,10 +83,11 @@ impl<S: Service<Req>, O, Req> State<S, O, Req> {
             StateProj::Waiting { .. } => None,
             StateProj::Over => return,
         };
-        let hidden = attempt::hide();
         self.set(Self::Over);
-        drop(hidden);
-        drop(in_flight);
+        match (in_flight, context) {
+            (Some(in_flight), Some(context)) => in_flight.drop_within(context),
+            (in_flight, _) => drop(in_flight),
+        }
     }
 }
 
@@ -94,14 +96,21 @@ where
     S: Service<Req> + Clone + Send + Sync + 'static,
     Req: 'static,
 {
-    pub(super) fn new(balanced: &Balanced<S, O>, choice: Choice<ToCall<S>>, request: Req) -> Self {
-        Self { state: begin(balanced, choice, request), balanced: balanced.clone() }
+    pub(super) fn new(
+        balanced: &Balanced<S, O>,
+        choice: Choice<ToCall<S>>,
+        context: Option<CallContext>,
+        request: Req,
+    ) -> Self {
+        let state = begin(balanced, choice, context.as_ref(), request);
+        Self { state, balanced: balanced.clone(), context }
     }
 }
 
 fn begin<S, O, Req>(
     balanced: &Balanced<S, O>,
     choice: Choice<ToCall<S>>,
+    context: Option<&CallContext>,
     request: Req,
 ) -> State<S, O, Req>
 where
@@ -110,8 +119,10 @@ where
 {
     match choice {
         Choice::Picked(picked) => State::driving(picked, request),
-        Choice::Nothing => Waiting::for_endpoint(balanced.clone(), request).into_state(),
-        Choice::Tried => Waiting::for_change(balanced.clone(), request),
+        Choice::Nothing => {
+            Waiting::for_endpoint(balanced.clone(), context.cloned(), request).into_state()
+        }
+        Choice::Tried => Waiting::for_change(balanced.clone(), context.cloned(), request),
     }
 }
 
@@ -137,7 +148,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (mut state, balanced) = (this.state, &*this.balanced);
+        let (mut state, balanced, context) = (this.state, &*this.balanced, this.context.as_ref());
         for _ in 0..MOVES {
             if let StateProj::Waiting { waiting } = state.as_mut().project() {
                 let Some(waiting) = waiting.take() else { return Poll::Pending };
@@ -150,18 +161,15 @@ where
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            // From here on it is the instance's part; once for all of it.
-            let hidden = attempt::hide();
-            let polled = state.as_mut().poll_picked(cx, &balanced.shared.observer, &hidden);
+            let polled = state.as_mut().poll_picked(cx, &balanced.shared.observer, context);
             if polled.is_ready() {
                 state.set(State::Over);
                 return polled;
             }
             let Some(request) = state.as_mut().poll_withdrawn(cx) else { return Poll::Pending };
-            drop(hidden);
-            state.as_mut().end();
-            let choice = balanced.choose_to_call(&request, Repeat::No);
-            state.set(begin(balanced, choice, request));
+            state.as_mut().end(None);
+            let choice = balanced.choose_to_call(context, &request, Repeat::No);
+            state.set(begin(balanced, choice, context, request));
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -197,7 +205,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         observer: &O,
-        attempt: &Hidden,
+        context: Option<&CallContext>,
     ) -> Poll<Result<O::Observed, BoxError>> {
         if let StateProj::Driving { service, request, in_flight, .. } = self.as_mut().project() {
             match service.poll_ready(cx) {
@@ -207,9 +215,12 @@ where
                 }
                 Poll::Ready(Ok(())) => {}
             }
-            // It is there until this state is left, on the next line but one.
+            // It is there until this state is left, below.
             let Some(request) = request.take() else { return Poll::Pending };
-            attempt.calls();
+            if context.is_some_and(|context| !context.attempt().leaves()) {
+                let error = Error::timeout("the attempt was given up; nothing was sent");
+                return Poll::Ready(Err(error.with_nothing_sent().into()));
+            }
             let response = service.call(request);
             let calling = Self::Calling { response, in_flight: in_flight.take() };
             self.set(calling);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tower_service::Service;
 
 pub use self::future::BalancedFuture;
@@ -16,9 +17,10 @@ pub use self::pick::Picked;
 use self::waiting::Repeat;
 
 use crate::balancing::{Lookup, PickContext, choose_way};
+use crate::context::{Attempt, CallContext, ContextCarrier};
 use crate::endpoints::endpointer::BalancerId;
 use crate::endpoints::{ByResult, InFlight, Member, Observer, OperationOf};
-use crate::{Balancer, BoxError, Endpointer, attempt};
+use crate::{Balancer, BoxError, Endpointer};
 
 /// All that a call needs of the endpoint picked.
 type ToCall<S> = (S, InFlight);
@@ -57,6 +59,8 @@ impl Default for WaitForReady {
 /// endpoint: `call` picks from an immutable set by `&self` and drives the endpoint's service to
 /// readiness inside the response future.
 ///
+/// It takes requests that can [carry a context](ContextCarrier), and sends them without it.
+///
 /// ```
 /// # use std::sync::Arc;
 /// # use fleetward_core::{Balanced, Balancer, Endpointer, Instance};
@@ -65,6 +69,7 @@ impl Default for WaitForReady {
 /// # #[derive(Debug)] struct First;
 /// # impl Balancer for First { fn pick(&self, _: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> { Some(0) } }
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// use fleetward_core::context::WithContext;
 /// use tower::{ServiceExt, service_fn};
 ///
 /// let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80")?]);
@@ -75,7 +80,8 @@ impl Default for WaitForReady {
 ///         async move { Ok::<_, fleetward_core::Error>(answer) }
 ///     }))
 /// });
-/// let answer = Balanced::new(endpointer, First).oneshot("you").await?;
+/// let balanced = Balanced::new(endpointer, First);
+/// let answer = balanced.oneshot(WithContext::from("you")).await?;
 /// assert_eq!(answer, "10.0.0.1:80 greets you");
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// # })?;
@@ -171,10 +177,9 @@ impl<S, O> Balanced<S, O> {
 impl<S: Clone, O> Balanced<S, O> {
     /// Picks an endpoint for `request` from the set as it is now.
     ///
-    /// `None` if none is ready. Lock-free, and allocates nothing unless earlier attempts of this
-    /// call are to be left out and the balancer keeps choosing them.
+    /// `None` if none is ready. Lock-free, and allocates nothing.
     pub fn pick<Req: 'static>(&self, request: &Req) -> Option<Picked<S>> {
-        let choice = self.choose(request, Repeat::Yes, |member, service, in_flight| {
+        let choice = self.choose(None, request, Repeat::Yes, |member, service, in_flight| {
             let (service, instance) = (service.clone(), member.instance().clone());
             Picked { service, instance, in_flight }
         });
@@ -184,22 +189,30 @@ impl<S: Clone, O> Balanced<S, O> {
         }
     }
 
-    fn choose_to_call<Req: 'static>(&self, request: &Req, repeat: Repeat) -> Choice<ToCall<S>> {
-        self.choose(request, repeat, |_, service, in_flight| (service.clone(), in_flight))
+    fn choose_to_call<R: 'static>(
+        &self,
+        context: Option<&CallContext>,
+        request: &R,
+        repeat: Repeat,
+    ) -> Choice<ToCall<S>> {
+        self.choose(context, request, repeat, |_, service, in_flight| (service.clone(), in_flight))
     }
 
     /// Picks, and takes what is wanted of the endpoint along with the call's guard.
-    fn choose<Req: 'static, T>(
+    fn choose<R: 'static, T>(
         &self,
-        request: &Req,
+        call: Option<&CallContext>,
+        request: &R,
         repeat: Repeat,
         take: impl FnOnce(&Member, &S, InFlight) -> T,
     ) -> Choice<T> {
         let Shared { endpointer, balancer, id, lookup, operation, .. } = &*self.shared;
         let set = endpointer.load();
-        let mut attempt = attempt::current();
-        let now = attempt.now();
-        let (number, tried) = attempt.earlier();
+        let attempt = call.map(CallContext::attempt);
+        let now = attempt.map_or_else(Instant::now, Attempt::now);
+        let earlier = attempt.and_then(|attempt| attempt.earlier());
+        let (number, tried) =
+            earlier.map_or((0, &[][..]), |earlier| (earlier.number, &earlier.tried));
         let mut context = PickContext::new()
             .with_request(request)
             .with_sorted_attempt(number, tried)
@@ -213,21 +226,26 @@ impl<S: Clone, O> Balanced<S, O> {
         let chosen =
             chosen.and_then(|(at, way)| Some((set.ready().get(at)?, set.service(at)?, way)));
         let Some((member, service, way)) = chosen else {
-            attempt.goes_to(None, now);
+            if let Some(attempt) = attempt {
+                attempt.waits();
+            }
             return Choice::Nothing;
         };
-        if number > 0
-            && context.has_tried(member.instance().id())
-            && let Some(again) = attempt.again()
-        {
-            // The first time it goes there at once.
-            if repeat == Repeat::No && again.rounds > 0 {
-                attempt.goes_to(None, now);
-                return Choice::Tried;
+        if let Some(attempt) = attempt {
+            if number > 0
+                && context.has_tried(member.instance().id())
+                && let Some(mut again) = attempt.again()
+            {
+                // The first time it goes there at once.
+                if repeat == Repeat::No && again.rounds > 0 {
+                    attempt.waits();
+                    return Choice::Tried;
+                }
+                again.rounds += 1;
+                attempt.set_again(again);
             }
-            again.rounds += 1;
+            attempt.goes_to(member.state(), now);
         }
-        attempt.goes_to(Some(member.state()), now);
         Choice::Picked(take(member, service, member.begin_by(operation, way, now)))
     }
 }
@@ -250,21 +268,23 @@ impl<S, O> fmt::Debug for Balanced<S, O> {
 
 impl<S, O, Req> Service<Req> for Balanced<S, O>
 where
-    S: Service<Req> + Clone + Send + Sync + 'static,
+    S: Service<Req::Request> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     O: Observer<S::Response> + 'static,
-    Req: Send + 'static,
+    Req: ContextCarrier<Request: Send + 'static>,
 {
     type Response = O::Observed;
     type Error = BoxError;
-    type Future = BalancedFuture<S, O, Req>;
+    type Future = BalancedFuture<S, O, Req::Request>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Req) -> Self::Future {
-        let choice = self.choose_to_call(&request, Repeat::No);
-        BalancedFuture::new(self, choice, request)
+    fn call(&mut self, mut request: Req) -> Self::Future {
+        let context = request.replace_context(None);
+        let request = request.into_request();
+        let choice = self.choose_to_call(context.as_ref(), &request, Repeat::No);
+        BalancedFuture::new(self, choice, context, request)
     }
 }

@@ -9,11 +9,13 @@ use tower_service::Service;
 
 use super::future::State;
 use super::{Balanced, Choice, WaitForReady};
-use crate::{BoxError, Endpointer, Error, ErrorKind, attempt};
+use crate::context::CallContext;
+use crate::{BoxError, Endpointer, Error, ErrorKind};
 
 /// A call that waits for an endpoint.
 pub(super) struct Waiting<S, O, Req> {
     balanced: Balanced<S, O>,
+    context: Option<CallContext>,
     request: Req,
     why: Why,
     /// Nothing if it lies beyond the clock's range.
@@ -33,7 +35,11 @@ enum Why {
 
 impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
     /// Waits for the first endpoint.
-    pub(super) fn for_endpoint(balanced: Balanced<S, O>, request: Req) -> Self {
+    pub(super) fn for_endpoint(
+        balanced: Balanced<S, O>,
+        context: Option<CallContext>,
+        request: Req,
+    ) -> Self {
         let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait {
             // Nothing to wait for.
             _ if balanced.endpointer().load().is_last() => {
@@ -42,29 +48,36 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
             // Without a timer: even one that is over takes until the clock's next tick.
             WaitForReady::FailFast => (None, Box::pin(std::future::ready(false))),
             WaitForReady::AtMost(most) => {
-                let until = since().checked_add(most);
+                let until = since(context.as_ref()).checked_add(most);
                 (until, some_ready(balanced.endpointer().clone(), until))
             }
         };
-        Self { balanced, request, why: Why::NothingReady, until, ready }
+        Self { balanced, context, request, why: Why::NothingReady, until, ready }
     }
 
     /// Waits until the set changes, or a pause is over: an endpoint that refused may take the call by
     /// then, whether or not the set tells.
-    pub(super) fn for_change(balanced: Balanced<S, O>, request: Req) -> State<S, O, Req>
+    pub(super) fn for_change(
+        balanced: Balanced<S, O>,
+        context: Option<CallContext>,
+        request: Req,
+    ) -> State<S, O, Req>
     where
         S: Service<Req>,
     {
         // Listening before looking: a change in between is not missed.
         let mut changes = balanced.endpointer().changes();
-        if let Choice::Picked(picked) = balanced.choose_to_call(&request, Repeat::No) {
+        if let Choice::Picked(picked) =
+            balanced.choose_to_call(context.as_ref(), &request, Repeat::No)
+        {
             return State::driving(picked, request);
         }
         let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait {
             WaitForReady::FailFast => (None, Box::pin(std::future::ready(false))),
             WaitForReady::AtMost(most) => {
-                let (now, until) = (Instant::now(), since().checked_add(most));
-                let rounds = attempt::current().again().map_or(1, |again| again.rounds);
+                let (now, until) = (Instant::now(), since(context.as_ref()).checked_add(most));
+                let again = context.as_ref().and_then(|context| context.attempt().again());
+                let rounds = again.map_or(1, |again| again.rounds);
                 let pause = pause(rounds);
                 let ready = async move {
                     // A set that changes all the time must not make this spin.
@@ -76,7 +89,7 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
                 (until, Box::pin(ready))
             }
         };
-        Self { balanced, request, why: Why::AllTried, until, ready }.into_state()
+        Self { balanced, context, request, why: Why::AllTried, until, ready }.into_state()
     }
 
     pub(super) fn into_state(self) -> State<S, O, Req>
@@ -99,9 +112,11 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
             let all_tried = self.why == Why::AllTried;
             let repeat = if all_tried { Repeat::Yes } else { Repeat::No };
             let choice = match goes_on {
-                true => self.balanced.choose_to_call(&self.request, repeat),
+                true => self.balanced.choose_to_call(self.context.as_ref(), &self.request, repeat),
                 false if all_tried => {
-                    attempt::current().gives_up();
+                    if let Some(context) = &self.context {
+                        context.attempt().gives_up();
+                    }
                     return Err(self.no_taker().into());
                 }
                 false => Choice::Nothing,
@@ -109,10 +124,12 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
             let endpointer = self.balanced.endpointer();
             match choice {
                 Choice::Picked(picked) => return Ok(State::driving(picked, self.request)),
-                Choice::Tried => match Self::for_change(self.balanced, self.request) {
-                    State::Waiting { waiting: Some(waiting) } => self = waiting,
-                    picked => return Ok(picked),
-                },
+                Choice::Tried => {
+                    match Self::for_change(self.balanced, self.context, self.request) {
+                        State::Waiting { waiting: Some(waiting) } => self = waiting,
+                        picked => return Ok(picked),
+                    }
+                }
                 // The set may be empty again by now: then wait on. A balancer that refuses a set with
                 // endpoints in it is not asked again.
                 Choice::Nothing if !goes_on || !endpointer.load().ready().is_empty() => {
@@ -141,12 +158,15 @@ pub(super) enum Repeat {
 }
 
 /// Since when the call waits: the attempts of one call wait no longer than a single one would.
-fn since() -> Instant {
-    let mut attempt = attempt::current();
-    match attempt.again() {
-        Some(again) => *again.since.get_or_insert_with(Instant::now),
-        None => Instant::now(),
-    }
+fn since(context: Option<&CallContext>) -> Instant {
+    let attempt = context.map(CallContext::attempt);
+    let Some((attempt, mut again)) = attempt.and_then(|attempt| Some((attempt, attempt.again()?)))
+    else {
+        return Instant::now();
+    };
+    let since = *again.since.get_or_insert_with(Instant::now);
+    attempt.set_again(again);
+    since
 }
 
 /// For so long it does not even look at changes.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::EndpointState;
 use super::doubt::Heard;
-use crate::attempt;
+use crate::context::CallContext;
 use crate::endpoints::Operation;
 
 /// How a call went, as far as the instance is to blame.
@@ -52,8 +52,9 @@ impl Outcome {
 /// as given up by the caller: that is no failure, but the time it took counts as latency if it is
 /// longer than what was known, for the answer would have taken at least that long. Once
 /// [`answered`](Self::answered) it is a success: what the caller does not read to its end was good.
-/// A call that is dropped because a deadline of [`Retry`](crate::Retry) passed, or within
-/// [`expiring`](crate::retry::expiring()), is a failure of the instance.
+/// If a call is dropped because a deadline of [`Retry`](crate::Retry) passed, or after
+/// [`expire`](crate::context::CallContext::expire), [`Balanced`](crate::Balanced) makes a failure of
+/// the instance of it.
 #[must_use]
 pub struct InFlight {
     state: Arc<EndpointState>,
@@ -120,6 +121,13 @@ impl InFlight {
             self.tell(Heard::Good, now);
             // It has said what it was to say. Its end, hours later perhaps, is no word of another one.
             self.probe = false;
+        }
+    }
+
+    /// The call is dropped. It was cut off if `context` blames this endpoint for that.
+    pub(crate) fn drop_within(self, context: &CallContext) {
+        if context.attempt().blames(&self.state) {
+            self.finish(Outcome::FAILURE);
         }
     }
 
@@ -200,11 +208,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.judged {
             let now = Instant::now();
-            if attempt::blames(&self.state) {
-                self.judge(Outcome::FAILURE, now);
-            } else {
-                self.given_up(now);
-            }
+            self.given_up(now);
         }
         self.state.leave(self.probe);
     }

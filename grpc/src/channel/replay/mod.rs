@@ -52,7 +52,6 @@ pub(super) struct Replay<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Sending<'a> {
     replay: &'a Replay<'a>,
-    previous: u32,
 }
 
 enum Source {
@@ -79,7 +78,7 @@ impl<'a> Replay<'a> {
     }
 
     pub(super) fn sending(&self) -> Sending<'_> {
-        Sending { replay: self, previous: 0 }
+        Sending { replay: self }
     }
 
     /// Whether the whole of it can be sent once more.
@@ -100,13 +99,9 @@ impl Replay<'_> {
 }
 
 impl Sending<'_> {
-    pub(super) fn set_previous(&mut self, previous: u32) {
-        self.previous = previous;
-    }
-
-    /// The request for one attempt, the deadline in its extensions; `None` if the call is committed to
-    /// another attempt.
-    pub(super) fn request(&self) -> Option<(http::Request<Body>, Sent)> {
+    /// The request for one attempt that follows so many, the deadline in its extensions; `None` if the
+    /// call is committed to another attempt.
+    pub(super) fn request(&self, previous: u32) -> Option<(http::Request<Body>, Sent)> {
         let (body, log) = match &self.replay.body {
             Source::Whole(bytes, _) => (Body::new(Whole::new(bytes.clone())), None),
             Source::Coming(log) => {
@@ -118,8 +113,8 @@ impl Sending<'_> {
         if let Some(deadline) = self.replay.deadline {
             parts.extensions.insert(deadline);
         }
-        if self.previous > 0 {
-            parts.headers.insert(&PREVIOUS_ATTEMPTS, HeaderValue::from(self.previous));
+        if previous > 0 {
+            parts.headers.insert(&PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
         }
         Some((http::Request::from_parts(parts, body), Sent::new(log)))
     }
