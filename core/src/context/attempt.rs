@@ -249,3 +249,22 @@ impl Attempt {
         change(self.pick().more.get_or_insert_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_is_that_of_sending_for_one_pick_at_once() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let attempt = || Attempt::new(None, None, 0, start);
+        let (at_once, later) = (attempt(), attempt());
+        // The first poll is over: a layer in between has kept the call.
+        later.time_passes();
+        tokio::time::advance(second).await;
+        assert_eq!((at_once.now(), at_once.now()), (start, start + second));
+        assert_eq!(later.now(), start + second);
+    }
+}

@@ -12,7 +12,8 @@ use super::CallContext;
 /// assert!(request.context().is_none());
 /// request.replace_context(Some(CallContext::new()));
 /// assert!(request.context().is_some());
-/// assert_eq!(request.into_request(), "GET users/7");
+/// let (request, context) = request.into_parts();
+/// assert!(request == "GET users/7" && context.is_some());
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot carry the context of its call",
@@ -28,8 +29,8 @@ pub trait ContextCarrier {
     /// Gives it a context, or none. The one before.
     fn replace_context(&mut self, context: Option<CallContext>) -> Option<CallContext>;
 
-    /// The request without the context.
-    fn into_request(self) -> Self::Request;
+    /// The request without the context, and the context.
+    fn into_parts(self) -> (Self::Request, Option<CallContext>);
 }
 
 impl<B> ContextCarrier for http::Request<B> {
@@ -46,9 +47,9 @@ impl<B> ContextCarrier for http::Request<B> {
         }
     }
 
-    fn into_request(mut self) -> Self {
-        self.replace_context(None);
-        self
+    fn into_parts(mut self) -> (Self, Option<CallContext>) {
+        let context = self.replace_context(None);
+        (self, context)
     }
 }
 
@@ -105,7 +106,7 @@ impl<R> ContextCarrier for WithContext<R> {
         std::mem::replace(&mut self.context, context)
     }
 
-    fn into_request(self) -> R {
-        self.request
+    fn into_parts(self) -> (R, Option<CallContext>) {
+        (self.request, self.context)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleetward_balancers::RoundRobin;
 use fleetward_core::balancing::{Picked, WaitForReady};
-use fleetward_core::context::{CallContext, ContextCarrier, WithContext};
+use fleetward_core::context::{CallContext, WithContext};
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::retry::{Hedge, HedgeDelay, RetryClassifier, Verdict};
 use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instance, Retry};
@@ -124,7 +124,7 @@ async fn a_deadline_blames_one_instance() {
     let (other, main) = (silent("other", OTHER).await, silent("main", INNER).await);
     let (beside, through) = (other.clone(), main.clone());
     let service = service_fn(move |request: Ask| {
-        // As it came, or without the context: only the last one that it picks is blamed.
+        // Both carry the attempt's context. The one picked last is blamed.
         let beside = call(beside.clone(), request.clone());
         let through = call(through.clone(), request);
         async move { futures::future::select(beside, through).await.factor_first().0 }
@@ -190,7 +190,8 @@ async fn a_deadline_says_nothing_of_a_call_in_the_request() {
         }
         // Within a retry, before any balancer.
         let request = Holds(inner.pick(&"").unwrap());
-        let unready = || Silent { ready: false }.map_request(WithContext::into_request);
+        let unready =
+            || Silent { ready: false }.map_request(|request: WithContext<Holds>| request.request);
         retry().timeout(DEADLINE).layer(unready()).ask(request).await.unwrap_err();
         let context = CallContext::new();
         let holds = || WithContext::within(context.clone(), Holds(inner.pick(&"").unwrap()));

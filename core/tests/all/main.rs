@@ -15,6 +15,7 @@ mod health;
 mod hedging;
 mod keeper;
 mod limit;
+mod moved;
 mod no_endpoints;
 mod outliers;
 mod panics;

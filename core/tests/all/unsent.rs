@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use fleetward_balancers::Random;
 use fleetward_core::balancing::WaitForReady;
-use fleetward_core::context::{ContextCarrier as _, WithContext};
 use fleetward_core::discovery::Publisher;
 use fleetward_core::limit::ConcurrencyLimit;
 use fleetward_core::retry::{HedgeDelay, RetryClassifier, Verdict};
@@ -269,8 +268,7 @@ async fn an_attempt_whose_service_is_not_ready_has_not_left() {
     let service = Of { address: address(0), fleet: fleet.clone() };
     let retry = once().per_attempt_timeout(Duration::from_millis(100));
     let started = Instant::now();
-    let error =
-        retry.layer(service.map_request(WithContext::into_request)).ask("").await.unwrap_err();
+    let error = retry.layer(service.map_request(|ask: Ask| ask.request)).ask("").await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     // Nobody says where it went, so there is a bound.
     assert_eq!((error.attempts().len(), started.elapsed().as_millis() / 10), (6, 60));

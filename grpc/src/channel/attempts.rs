@@ -85,10 +85,9 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut sending: WithContext<Sending<'a>>) -> Attempt<'a, S> {
-        let context = sending.replace_context(None);
+    fn call(&mut self, sending: WithContext<Sending<'a>>) -> Attempt<'a, S> {
+        let (sending, context) = sending.into_parts();
         let previous = context.as_ref().map_or(0, CallContext::previous_attempts);
-        let sending = sending.into_request();
         let (state, sent) = match sending.request(previous) {
             Some((request, sent)) => {
                 let request = WithContext::within(context, request);

@@ -52,9 +52,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut call: WithContext<Arc<Call<B>>>) -> Self::Future {
-        let context = call.replace_context(None);
-        let call = call.into_request();
+    fn call(&mut self, call: WithContext<Arc<Call<B>>>) -> Self::Future {
+        let (call, context) = call.into_parts();
         let Some(request) = call.request() else {
             // A client that reads the body before it has a connection.
             let spent = Error::new(ErrorKind::Other, "the request's body was sent already");

@@ -119,10 +119,8 @@ where
 {
     match choice {
         Choice::Picked(picked) => State::driving(picked, request),
-        Choice::Nothing => {
-            Waiting::for_endpoint(balanced.clone(), context.cloned(), request).into_state()
-        }
-        Choice::Tried => Waiting::for_change(balanced.clone(), context.cloned(), request),
+        Choice::Nothing => Waiting::for_endpoint(balanced.clone(), context, request).into_state(),
+        Choice::Tried => Waiting::for_change(balanced.clone(), context, request),
     }
 }
 
@@ -152,7 +150,7 @@ where
         for _ in 0..MOVES {
             if let StateProj::Waiting { waiting } = state.as_mut().project() {
                 let Some(waiting) = waiting.take() else { return Poll::Pending };
-                match waiting.poll(cx) {
+                match waiting.poll(cx, context) {
                     Ok(next @ State::Waiting { .. }) => {
                         state.set(next);
                         return Poll::Pending;
@@ -218,6 +216,7 @@ where
             // It is there until this state is left, below.
             let Some(request) = request.take() else { return Poll::Pending };
             if context.is_some_and(|context| !context.attempt().leaves()) {
+                self.end(context);
                 let error = Error::timeout("the attempt was given up; nothing was sent");
                 return Poll::Ready(Err(error.with_nothing_sent().into()));
             }

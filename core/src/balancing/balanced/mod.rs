@@ -281,9 +281,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Req) -> Self::Future {
-        let context = request.replace_context(None);
-        let request = request.into_request();
+    fn call(&mut self, request: Req) -> Self::Future {
+        let (request, context) = request.into_parts();
         let choice = self.choose_to_call(context.as_ref(), &request, Repeat::No);
         BalancedFuture::new(self, choice, context, request)
     }

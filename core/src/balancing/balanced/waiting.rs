@@ -15,7 +15,6 @@ use crate::{BoxError, Endpointer, Error, ErrorKind};
 /// A call that waits for an endpoint.
 pub(super) struct Waiting<S, O, Req> {
     balanced: Balanced<S, O>,
-    context: Option<CallContext>,
     request: Req,
     why: Why,
     /// Nothing if it lies beyond the clock's range.
@@ -37,7 +36,7 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
     /// Waits for the first endpoint.
     pub(super) fn for_endpoint(
         balanced: Balanced<S, O>,
-        context: Option<CallContext>,
+        context: Option<&CallContext>,
         request: Req,
     ) -> Self {
         let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait {
@@ -48,18 +47,18 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
             // Without a timer: even one that is over takes until the clock's next tick.
             WaitForReady::FailFast => (None, Box::pin(std::future::ready(false))),
             WaitForReady::AtMost(most) => {
-                let until = since(context.as_ref()).checked_add(most);
+                let until = since(context).checked_add(most);
                 (until, some_ready(balanced.endpointer().clone(), until))
             }
         };
-        Self { balanced, context, request, why: Why::NothingReady, until, ready }
+        Self { balanced, request, why: Why::NothingReady, until, ready }
     }
 
     /// Waits until the set changes, or a pause is over: an endpoint that refused may take the call by
     /// then, whether or not the set tells.
     pub(super) fn for_change(
         balanced: Balanced<S, O>,
-        context: Option<CallContext>,
+        context: Option<&CallContext>,
         request: Req,
     ) -> State<S, O, Req>
     where
@@ -67,16 +66,14 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
     {
         // Listening before looking: a change in between is not missed.
         let mut changes = balanced.endpointer().changes();
-        if let Choice::Picked(picked) =
-            balanced.choose_to_call(context.as_ref(), &request, Repeat::No)
-        {
+        if let Choice::Picked(picked) = balanced.choose_to_call(context, &request, Repeat::No) {
             return State::driving(picked, request);
         }
         let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait {
             WaitForReady::FailFast => (None, Box::pin(std::future::ready(false))),
             WaitForReady::AtMost(most) => {
-                let (now, until) = (Instant::now(), since(context.as_ref()).checked_add(most));
-                let again = context.as_ref().and_then(|context| context.attempt().again());
+                let (now, until) = (Instant::now(), since(context).checked_add(most));
+                let again = context.and_then(|context| context.attempt().again());
                 let rounds = again.map_or(1, |again| again.rounds);
                 let pause = pause(rounds);
                 let ready = async move {
@@ -89,7 +86,7 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
                 (until, Box::pin(ready))
             }
         };
-        Self { balanced, context, request, why: Why::AllTried, until, ready }.into_state()
+        Self { balanced, request, why: Why::AllTried, until, ready }.into_state()
     }
 
     pub(super) fn into_state(self) -> State<S, O, Req>
@@ -100,7 +97,11 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
     }
 
     /// Waits on, picks, or gives up with an error about the set as it is then.
-    pub(super) fn poll(mut self, cx: &mut Context<'_>) -> Result<State<S, O, Req>, BoxError>
+    pub(super) fn poll(
+        mut self,
+        cx: &mut Context<'_>,
+        context: Option<&CallContext>,
+    ) -> Result<State<S, O, Req>, BoxError>
     where
         S: Service<Req>,
     {
@@ -112,9 +113,9 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
             let all_tried = self.why == Why::AllTried;
             let repeat = if all_tried { Repeat::Yes } else { Repeat::No };
             let choice = match goes_on {
-                true => self.balanced.choose_to_call(self.context.as_ref(), &self.request, repeat),
+                true => self.balanced.choose_to_call(context, &self.request, repeat),
                 false if all_tried => {
-                    if let Some(context) = &self.context {
+                    if let Some(context) = context {
                         context.attempt().gives_up();
                     }
                     return Err(self.no_taker().into());
@@ -124,12 +125,10 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
             let endpointer = self.balanced.endpointer();
             match choice {
                 Choice::Picked(picked) => return Ok(State::driving(picked, self.request)),
-                Choice::Tried => {
-                    match Self::for_change(self.balanced, self.context, self.request) {
-                        State::Waiting { waiting: Some(waiting) } => self = waiting,
-                        picked => return Ok(picked),
-                    }
-                }
+                Choice::Tried => match Self::for_change(self.balanced, context, self.request) {
+                    State::Waiting { waiting: Some(waiting) } => self = waiting,
+                    picked => return Ok(picked),
+                },
                 // The set may be empty again by now: then wait on. A balancer that refuses a set with
                 // endpoints in it is not asked again.
                 Choice::Nothing if !goes_on || !endpointer.load().ready().is_empty() => {
