@@ -7,12 +7,14 @@ use tokio::sync::watch;
 use super::pump::pump;
 use super::{Conditions, Fate};
 
-/// Carries bytes both ways until both sides have ended, or fate strikes.
+/// Carries bytes both ways until both sides have ended, or fate strikes. Calls `left` once when
+/// the client has ended its side and the server was told.
 pub(super) async fn carry(
     mut client: TcpStream,
     mut server: TcpStream,
     mut fate: watch::Receiver<Fate>,
     conditions: watch::Receiver<Conditions>,
+    left: impl FnOnce(),
 ) {
     for socket in [&client, &server] {
         // Else the kernel joins what was sliced.
@@ -22,6 +24,7 @@ pub(super) async fn carry(
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let up = pump(from_client, to_server, fate.clone(), conditions.clone());
+        let up = async { up.await.map(|()| left()) };
         let down = pump(from_server, to_client, fate.clone(), conditions);
         tokio::select! {
             ended = async { tokio::try_join!(up, down) } => match ended {

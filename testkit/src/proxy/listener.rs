@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::connection::carry;
-use super::{Fate, Shared};
+use super::{Connection, Fate, Shared};
 
 /// Until it is aborted.
 pub(super) async fn accept(listener: TcpListener, target: SocketAddr, shared: Arc<Shared>) {
@@ -29,7 +29,7 @@ fn enlist(shared: &Shared) -> (u64, watch::Receiver<Fate>) {
     let (sender, fate) = watch::channel(begin);
     connections.accepted += 1;
     let number = connections.accepted;
-    connections.open.insert(number, sender);
+    connections.open.insert(number, Connection { fate: sender, left: false });
     (number, fate)
 }
 
@@ -45,7 +45,14 @@ async fn serve(
         _ = fate.wait_for(|fate| matches!(fate, Fate::Cut | Fate::Reset)) => None,
     };
     match server {
-        Some(server) => carry(client, server, fate, shared.conditions.subscribe()).await,
+        Some(server) => {
+            let left = || {
+                if let Some(connection) = shared.connections().open.get_mut(&number) {
+                    connection.left = true;
+                }
+            };
+            carry(client, server, fate, shared.conditions.subscribe(), left).await;
+        }
         // What the client would see without a proxy in between.
         None => drop(client.set_zero_linger()),
     }

@@ -68,7 +68,13 @@ struct Connections {
     accepted: u64,
     /// New ones begin as half open.
     swallowing: bool,
-    open: HashMap<u64, watch::Sender<Fate>>,
+    open: HashMap<u64, Connection>,
+}
+
+struct Connection {
+    fate: watch::Sender<Fate>,
+    /// The client has ended its side.
+    left: bool,
 }
 
 /// What becomes of a connection.
@@ -182,9 +188,10 @@ impl FaultProxy {
         self.accept().await;
     }
 
-    /// How many connections are open, half open ones included.
+    /// How many connections the clients hold open, half open ones included. One that its client has
+    /// ended is not counted, though its server may hold it longer: Consul answers a query first.
     pub fn open_connections(&self) -> usize {
-        self.connections().open.len()
+        self.connections().open.values().filter(|connection| !connection.left).count()
     }
 
     /// How many connections were ever accepted.
@@ -194,7 +201,7 @@ impl FaultProxy {
 
     fn doom(&self, fate: Fate) {
         for connection in self.connections().open.values() {
-            connection.send_if_modified(|current| {
+            connection.fate.send_if_modified(|current| {
                 // Its end may be decided, but not carried out yet.
                 let open = matches!(current, Fate::Alive | Fate::Silent);
                 if open {

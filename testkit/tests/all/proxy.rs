@@ -94,6 +94,22 @@ async fn it_carries_bytes_and_ends_both_ways_and_counts() {
 }
 
 #[tokio::test]
+async fn what_the_client_has_closed_is_not_counted_though_the_server_holds_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let proxy = FaultProxy::start(listener.local_addr().expect("it is bound")).await;
+    let client = TcpStream::connect(proxy.addr()).await.expect("the proxy listens");
+    let (mut held, _) = listener.accept().await.expect("the proxy comes");
+    assert_eq!(proxy.open_connections(), 1);
+    drop(client);
+    eventually("it is not counted", 5 * SECOND, async || proxy.open_connections() == 0).await;
+    assert_eq!(end(&mut held).await.expect("the server is told"), 0);
+    // It is still there to be struck.
+    proxy.reset();
+    let gone = async || held.try_write(b"an answer").is_err();
+    eventually("the server sees the reset", 5 * SECOND, gone).await;
+}
+
+#[tokio::test]
 async fn a_cut_closes_what_is_open_and_nothing_else() {
     let echo = echo().await;
     let mut stream = echo.connected().await;

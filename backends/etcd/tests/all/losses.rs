@@ -40,9 +40,8 @@ async fn streams(etcd: &Etcd) -> f64 {
 
 /// The lease that a key stands under.
 async fn lease_of(etcd: &Etcd, key: &str) -> String {
-    let fields = etcd.etcdctl(&["get", key, "--write-out=fields"]).await;
-    let lease = fields.lines().find_map(|line| line.strip_prefix("\"Lease\" : "));
-    lease.map_or_else(String::new, |lease| format!("{:x}", lease.parse::<i64>().unwrap()))
+    let lease = field(etcd, key, "Lease").await;
+    lease.map_or_else(String::new, |lease| format!("{lease:x}"))
 }
 
 #[tokio::test]
@@ -147,8 +146,9 @@ async fn a_stream_with_an_old_token_takes_new_keys() {
         watched(&etcd, 2.0).await;
         for (registration, key) in [(&first, "a/10.0.0.1:80"), (&second, "a/10.0.0.2:80")] {
             let mut status = registration.watch_status();
-            etcd.etcdctl(&root(&["del", key])).await;
-            until(&mut status, Status::is_retrying).await;
+            let del = root(&["del", key]);
+            // It may be back before etcdctl has ended.
+            tokio::join!(etcd.etcdctl(&del), until(&mut status, Status::is_retrying));
             until(&mut status, Status::is_registered).await;
             assert_eq!(ids(&registry, "a").await.0.len(), 2);
         }

@@ -79,6 +79,14 @@ pub(crate) async fn keys(etcd: &Etcd, prefix: &str) -> Vec<String> {
     text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
+/// A field of a key as `etcdctl` names it, where the key stands.
+pub(crate) async fn field(etcd: &Etcd, key: &str, name: &str) -> Option<i64> {
+    let fields = etcd.etcdctl(&["get", key, "--write-out=fields"]).await;
+    let start = format!("\"{name}\" : ");
+    let found = fields.lines().find_map(|line| line.strip_prefix(&start));
+    found.map(|number| number.parse().expect("a number"))
+}
+
 pub(crate) async fn leases(etcd: &Etcd) -> usize {
     let text = etcd.etcdctl(&["lease", "list"]).await;
     text.lines().filter(|line| !line.starts_with("found")).count()
