@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleetward::balancers::Random;
 use fleetward::context::WithContext;
-use fleetward::{Balanced, Endpointer, Instance, Retry};
+use fleetward::{Balanced, DefaultEndpointer, Endpointer, Instance, Retry};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
@@ -22,14 +22,14 @@ async fn main() -> Result<(), Error> {
     let list = fleetward::discover(&format!("static:{first},{second},{nobody}")).await?;
 
     // An instance becomes a service that sends one line and reads one.
-    let endpointer = Endpointer::new(list, |instance: Arc<Instance>| async move {
+    let endpointer = DefaultEndpointer::new(list, |instance: Arc<Instance>| async move {
         let address = instance.address().authority();
         Ok::<_, Error>(service_fn(move |line: String| {
             let address = address.clone();
             async move { ask(&address, &line).await }
         }))
     });
-    endpointer.wait_for(|set| set.ready().len() == 3).await;
+    endpointer.endpoints().wait_for(|set| set.ready().len() == 3).await;
 
     // From the outside in: at most 100 calls a second; five attempts within two seconds, each on
     // another instance; each attempt within half a second. A line becomes a request that can carry

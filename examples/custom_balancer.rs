@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fleetward::balancing::{PickContext, ReadySet};
 use fleetward::context::WithContext;
-use fleetward::{Balanced, Balancer, Endpointer, Error, Instance};
+use fleetward::{Balanced, Balancer, DefaultEndpointer, Endpointer, Error, Instance};
 use tower::{ServiceExt, service_fn};
 
 // The balancer begins here …
@@ -47,8 +47,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
             async move { Ok::<_, Error>(answer) }
         }))
     };
-    let endpointer = Endpointer::new(registry.service("greeter")?, factory);
-    endpointer.wait_for(|set| set.ready().len() == 3).await;
+    let endpointer = DefaultEndpointer::new(registry.service("greeter")?, factory);
+    endpointer.endpoints().wait_for(|set| set.ready().len() == 3).await;
     let service = Balanced::new(endpointer, NearestLeastLoaded { zone: "south" });
 
     for name in ["Ada", "Grace", "Edsger"] {

@@ -50,7 +50,7 @@ async fn main() -> Result<()> {
         .timeout(Duration::from_secs(2))
         .connect()
         .await?;
-    client.endpointer().wait_for(|set| set.ready().len() >= 3).await;
+    client.endpoints().wait_for(|set| set.ready().len() >= 3).await;
 
     let mut answered = BTreeMap::<String, u32>::new();
     let mut failed = 0;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::endpoints::{EndpointerBuilder, Readiness};
-use fleetward_core::{Endpointer, Error, ErrorKind, Factory, Instance};
+use fleetward_core::{DefaultEndpointer, Endpointer, Error, ErrorKind, Factory, Instance};
 use tokio::runtime::Runtime;
 use tower_service::Service;
 
@@ -47,12 +47,12 @@ impl Service<u64> for NoOp {
 /// something is measured in it, so between two picks nothing happens.
 pub(crate) struct Endpoints {
     pub(crate) runtime: Runtime,
-    pub(crate) endpointer: Endpointer<NoOp>,
+    pub(crate) endpointer: DefaultEndpointer<NoOp>,
 }
 
 impl Endpoints {
     pub(crate) fn new(size: usize, unhealthy: usize, weights: Weights) -> Result<Self> {
-        Self::with(Endpointer::builder(), size, unhealthy, weights)
+        Self::with(DefaultEndpointer::builder(), size, unhealthy, weights)
     }
 
     pub(crate) fn with(
@@ -71,7 +71,10 @@ impl Endpoints {
         let endpointer = runtime.block_on(async {
             let list = FixedInstancer::new("measured", instances);
             let endpointer = builder.build(list, Connected { down });
-            endpointer.wait_for(|set| set.ready().len() == healthy && set.known() == size).await;
+            endpointer
+                .endpoints()
+                .wait_for(|set| set.ready().len() == healthy && set.known() == size)
+                .await;
             endpointer
         });
         Ok(Self { runtime, endpointer })

@@ -6,7 +6,9 @@ use fleetward_core::discovery::{
     Change, Entry, KeyChange, Listing, Reflector, ReflectorConfig, Source,
 };
 use fleetward_core::endpoints::EndpointerBuilder;
-use fleetward_core::{Balanced, Balancer, Endpointer, Error, Instance, ServiceName};
+use fleetward_core::{
+    Balanced, Balancer, DefaultEndpointer, Endpointer, Error, Instance, ServiceName,
+};
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -32,9 +34,9 @@ impl ScriptedClient {
         let config = ReflectorConfig::default().with_max_instances(2 * size as usize);
         let reflector = Reflector::spawn(Arc::new(source), ServiceName::new("benchmark")?, config)?;
         let make = |_: Arc<Instance>| std::future::ready(Ok::<_, Error>(Nobody));
-        let endpointer: Endpointer<Nobody> =
+        let endpointer: DefaultEndpointer<Nobody> =
             EndpointerBuilder::default().max_concurrent(1024).build(reflector.clone(), make);
-        endpointer.wait_for(|set| set.ready().len() == size as usize).await;
+        endpointer.endpoints().wait_for(|set| set.ready().len() == size as usize).await;
         let balanced = Balanced::new(endpointer, balancer);
         Ok(Self { balanced, registry, _reflector: reflector })
     }

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod balancing;
 pub mod context;
 pub mod discovery;
+mod double_buffer;
 pub mod endpoints;
 mod error;
 pub mod health;
@@ -20,7 +21,7 @@ mod telemetry;
 
 pub use self::balancing::{Balanced, Balancer};
 pub use self::discovery::{Instancer, Subscription};
-pub use self::endpoints::{Endpointer, Factory};
+pub use self::endpoints::{DefaultEndpointer, Endpointer, Factory, FixedEndpointer};
 pub use self::error::{BoxError, Error, ErrorKind};
 pub use self::model::{
     Address, Freshness, Health, Instance, InstanceId, Metadata, ServiceName, Snapshot,

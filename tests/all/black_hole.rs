@@ -63,7 +63,7 @@ async fn etcd_s_own_port_gets_few_calls() {
                 builder = builder.outlier_detection(OutlierDetection::default());
             }
             let channel = builder.build();
-            let ready = channel.endpointer().wait_for(|set| set.ready().len() == all);
+            let ready = channel.endpoints().wait_for(|set| set.ready().len() == all);
             tokio::time::timeout(std::time::Duration::from_secs(20), ready).await.unwrap();
             let mut client = GreetClient::new(channel.clone());
             let mut failed = 0;

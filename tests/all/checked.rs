@@ -39,13 +39,13 @@ async fn a_channel_follows_a_health_page_on_another_port() {
     let probe = HttpProbe::new("/healthz").unwrap().with_port(port).unwrap();
     let check = Probing::new(probe).with_interval(Duration::from_millis(20));
     let channel = Channel::builder(FixedInstancer::new("greeter", [instance]))
-        .endpointer(fleetward::Endpointer::builder().panic_threshold(0.0))
+        .endpointer(fleetward::DefaultEndpointer::builder().panic_threshold(0.0))
         .health_check(check)
         .build();
-    let endpointer = channel.endpointer();
+    let endpoints = channel.endpoints();
     let long = Duration::from_secs(20);
     let until = |n: usize| {
-        let wait = endpointer.wait_for(move |set| {
+        let wait = endpoints.wait_for(move |set| {
             let reason = set.no_endpoints("greeter").to_string();
             set.ready().len() == n && (n == 1 || reason.contains("it answered 503"))
         });

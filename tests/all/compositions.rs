@@ -12,7 +12,7 @@ use fleetward::health::{HealthChecked, Probing};
 use fleetward::health::{HttpProbe, TcpProbe};
 use fleetward::http::{Client, Origin, Pool, RequestBody};
 use fleetward::limit::ConcurrencyLimit;
-use fleetward::{Balanced, Endpointer, Error, ErrorKind, Instance, Retry};
+use fleetward::{Balanced, DefaultEndpointer, Error, ErrorKind, Instance, Retry};
 use http::{Request, Response};
 use tonic::body::Body;
 use tower::timeout::TimeoutLayer;
@@ -96,9 +96,9 @@ async fn around_and_below_a_grpc_channel() {
         Ok::<_, Error>(ServiceBuilder::new().timeout(Duration::from_secs(1)).service(made))
     }));
     // By hand.
-    let endpointer = Endpointer::<Connection>::new(list(), connector());
+    let endpointer = DefaultEndpointer::<Connection>::new(list(), connector());
     grpc!(Balanced::new(endpointer, RoundRobin::new()));
-    let endpointer = Endpointer::new(list(), limit().per_instance(connector()));
+    let endpointer = DefaultEndpointer::new(list(), limit().per_instance(connector()));
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     let balanced = balanced.map_request(|request: Request<Body>| request);
     grpc!(balanced);
@@ -111,7 +111,7 @@ async fn around_any_service() {
             Ok::<_, Error>(format!("hello {name}"))
         }))
     };
-    let endpointer = Endpointer::new(list(), limit().per_instance(factory));
+    let endpointer = DefaultEndpointer::new(list(), limit().per_instance(factory));
     let service = ServiceBuilder::new()
         .map_request(WithContext::<&'static str>::from)
         .layer(Retry::new(3, Duration::from_secs(1)))

@@ -5,7 +5,7 @@ use fleetward::endpoints::Readiness;
 use fleetward::grpc::{Channel, ConnectionConfig, Connector};
 use fleetward::health::HealthChecked;
 use fleetward::http::Client;
-use fleetward::{Endpointer, Error, ErrorKind, Factory, Instance};
+use fleetward::{DefaultEndpointer, Endpointer, Error, ErrorKind, Factory, Instance};
 use futures::FutureExt;
 use tonic::body::Body;
 use tower::Service;
@@ -51,8 +51,8 @@ fn what_is_built_ends_each_call_with_that_error_at_once() {
     let request = http::Request::get("/").body(String::new()).unwrap();
     let call = Client::new(list()).send(request);
     is_told(&call.now_or_never().unwrap().unwrap_err());
-    let endpointer = Endpointer::<()>::new(list(), |_| async { Ok::<_, Error>(()) });
-    is_told(&endpointer.load().no_endpoints("greeter"));
+    let endpointer = DefaultEndpointer::<()>::new(list(), |_| async { Ok::<_, Error>(()) });
+    is_told(&endpointer.endpoints().load().no_endpoints("greeter"));
 }
 
 #[test]

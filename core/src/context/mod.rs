@@ -28,7 +28,7 @@ use crate::InstanceId;
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use fleetward_core::{Balanced, Balancer, Endpointer, Instance};
+/// # use fleetward_core::{Balanced, Balancer, DefaultEndpointer, Instance};
 /// # use fleetward_core::balancing::{PickContext, ReadySet};
 /// # use fleetward_core::discovery::FixedInstancer;
 /// # #[derive(Debug)] struct First;
@@ -38,7 +38,7 @@ use crate::InstanceId;
 /// use tower::{ServiceExt, service_fn};
 ///
 /// # let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80")?]);
-/// # let endpointer = Endpointer::new(list, |_: Arc<Instance>| async move {
+/// # let endpointer = DefaultEndpointer::new(list, |_: Arc<Instance>| async move {
 /// #     Ok::<_, fleetward_core::Error>(service_fn(|_: http::Request<()>| async move { Ok::<_, fleetward_core::Error>(()) }))
 /// # });
 /// # let balanced = Balanced::new(endpointer, First);

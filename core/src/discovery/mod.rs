@@ -3,7 +3,6 @@
 //! A backend implements [`Source`]: list and watch. The [`Reflector`] makes it an [`Instancer`], which
 //! whoever wants to know the instances of a service subscribes to. A [`View`] shows a part of one.
 
-pub(crate) mod edits;
 pub(crate) mod empty_set;
 mod instancer;
 pub(crate) mod reflector;

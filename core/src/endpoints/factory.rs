@@ -15,11 +15,11 @@ use crate::{BoxError, Error, ErrorKind, Instance};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use fleetward_core::{Endpointer, Instance};
+/// use fleetward_core::{DefaultEndpointer, Instance};
 /// use fleetward_core::discovery::FixedInstancer;
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80")?]);
-/// let endpointer = Endpointer::new(list, |instance: Arc<Instance>| async move {
+/// let endpointer = DefaultEndpointer::new(list, |instance: Arc<Instance>| async move {
 ///     Ok::<_, fleetward_core::Error>(format!("a client of {}", instance.address()))
 /// });
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -19,7 +19,7 @@ use crate::{Error, ErrorKind, Factory, Instance};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use fleetward_core::{Endpointer, Error, Instance};
+/// use fleetward_core::{DefaultEndpointer, Endpointer, Error, Instance};
 /// use fleetward_core::discovery::FixedInstancer;
 /// use fleetward_core::health::{HealthChecked, Probe, Probing};
 ///
@@ -38,8 +38,8 @@ use crate::{Error, ErrorKind, Factory, Instance};
 /// let factory = |instance: Arc<Instance>| async move {
 ///     Ok::<_, Error>(format!("a client of {}", instance.address()))
 /// };
-/// let endpointer = Endpointer::<String>::new(list, HealthChecked::new(factory, Probing::new(Always)));
-/// endpointer.wait_for(|set| set.ready().len() == 1).await; // after the first good answer
+/// let endpointer = DefaultEndpointer::<String>::new(list, HealthChecked::new(factory, Probing::new(Always)));
+/// endpointer.endpoints().wait_for(|set| set.ready().len() == 1).await; // after the first good answer
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -46,7 +46,7 @@ use crate::{BoxError, InstanceId};
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use fleetward_core::{Balanced, Balancer, Endpointer, Instance};
+/// # use fleetward_core::{Balanced, Balancer, DefaultEndpointer, Instance};
 /// # use fleetward_core::balancing::{PickContext, ReadySet};
 /// # use fleetward_core::discovery::FixedInstancer;
 /// # use fleetward_core::limit::ConcurrencyLimit;
@@ -62,7 +62,7 @@ use crate::{BoxError, InstanceId};
 ///     }))
 /// };
 /// let limit = ConcurrencyLimit::new(100).queue(20);
-/// let client = Balanced::new(Endpointer::new(list, limit.per_instance(factory)), First);
+/// let client = Balanced::new(DefaultEndpointer::new(list, limit.per_instance(factory)), First);
 /// assert_eq!(client.oneshot(http::Request::new("you")).await?, "hello you");
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// # })?;

@@ -21,12 +21,12 @@ use std::time::Duration;
 ///
 /// ```
 /// use std::time::Duration;
-/// use fleetward_core::Endpointer;
+/// use fleetward_core::DefaultEndpointer;
 /// use fleetward_core::outlier::OutlierDetection;
 /// let detection = OutlierDetection::default()
 ///     .with_consecutive_failures(Some(3))
 ///     .with_ejection_time(Duration::from_secs(10), Duration::from_secs(60));
-/// let builder = Endpointer::builder().outlier_detection(detection);
+/// let builder = DefaultEndpointer::builder().outlier_detection(detection);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

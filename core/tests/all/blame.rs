@@ -10,7 +10,7 @@ use fleetward_core::balancing::{Picked, WaitForReady};
 use fleetward_core::context::{CallContext, WithContext};
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::retry::{Hedge, HedgeDelay, RetryClassifier, Verdict};
-use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instance, Retry};
+use fleetward_core::{Balanced, BoxError, DefaultEndpointer, Endpointer, Error, Instance, Retry};
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
 use tokio::time::Instant;
@@ -31,16 +31,16 @@ async fn silent(name: &'static str, address: &str) -> Balanced<Probed> {
     let probe = Probe::default();
     probe.slow_calls(address, Duration::from_secs(3600));
     let endpointer =
-        Endpointer::new(FixedInstancer::new(name, instances(&[address])), probe.factory());
+        DefaultEndpointer::new(FixedInstancer::new(name, instances(&[address])), probe.factory());
     until_ready(&endpointer, &[address]).await;
     Balanced::new(endpointer, RoundRobin::new())
 }
 
-fn latency<S>(endpointer: &Endpointer<S>) -> f32 {
-    endpointer.load().ready()[0].latency(Instant::now()).unwrap_or_default()
+fn latency<S>(endpointer: &impl Endpointer<S>) -> f32 {
+    endpointer.endpoints().load().ready()[0].latency(Instant::now()).unwrap_or_default()
 }
 
-fn is_blamed<S>(endpointer: &Endpointer<S>) -> bool {
+fn is_blamed<S>(endpointer: &impl Endpointer<S>) -> bool {
     latency(endpointer) >= PENALTY
 }
 
@@ -87,7 +87,8 @@ async fn a_deadline_says_nothing_of_the_calls_that_an_instance_makes() {
                 Ok::<_, Error>(service_fn(serve))
             }
         };
-        let outer = Endpointer::new(FixedInstancer::new("outer", instances(&[OUTER])), factory);
+        let outer =
+            DefaultEndpointer::new(FixedInstancer::new("outer", instances(&[OUTER])), factory);
         until_ready(&outer, &[OUTER]).await;
         let balanced = Balanced::new(outer.clone(), RoundRobin::new());
         let per_attempt = Retry::new(2, Duration::from_secs(1)).per_attempt_timeout(DEADLINE);
@@ -99,9 +100,9 @@ async fn a_deadline_says_nothing_of_the_calls_that_an_instance_makes() {
         assert!(own.as_mut().now_or_never().is_none());
         context.expire();
         drop(own);
-        assert!(is_blamed(&outer) && !is_blamed(inner.endpointer()), "way {way}");
-        assert!(latency(inner.endpointer()) > 0.0, "it took at least as long as was waited for it");
-        assert_eq!(inner.endpointer().load().ready()[0].in_flight(), 0);
+        assert!(is_blamed(&outer) && !is_blamed(inner.endpoints()), "way {way}");
+        assert!(latency(inner.endpoints()) > 0.0, "it took at least as long as was waited for it");
+        assert_eq!(inner.endpoints().load().ready()[0].in_flight(), 0);
     }
 }
 
@@ -114,7 +115,7 @@ async fn a_deadline_says_nothing_of_calls_with_attempts_of_their_own() {
         let nested = inner.clone();
         let service = service_fn(move |request: Ask| ways(&nested, &request).remove(way));
         Retry::new(1, DEADLINE).layer(service).ask("").await.unwrap_err();
-        assert_eq!(is_blamed(inner.endpointer()), blamed, "way {way}");
+        assert_eq!(is_blamed(inner.endpoints()), blamed, "way {way}");
     }
 }
 
@@ -130,7 +131,7 @@ async fn a_deadline_blames_one_instance() {
         async move { futures::future::select(beside, through).await.factor_first().0 }
     });
     Retry::new(1, DEADLINE).layer(service).ask("").await.unwrap_err();
-    assert!(is_blamed(main.endpointer()) && !is_blamed(other.endpointer()));
+    assert!(is_blamed(main.endpoints()) && !is_blamed(other.endpoints()));
 }
 
 /// A request that holds a call, as a body does that streams another call's response.
@@ -177,7 +178,8 @@ async fn a_deadline_says_nothing_of_a_call_in_the_request() {
     for (ready, addresses) in [(true, &[OUTER][..]), (false, &[OUTER]), (true, &[])] {
         let inner = silent("inner", INNER).await;
         let factory = move |_: Arc<Instance>| async move { Ok::<_, Error>(Silent { ready }) };
-        let outer = Endpointer::new(FixedInstancer::new("outer", instances(addresses)), factory);
+        let outer =
+            DefaultEndpointer::new(FixedInstancer::new("outer", instances(addresses)), factory);
         until_ready(&outer, addresses).await;
         let balanced = Balanced::new(outer, RoundRobin::new())
             .wait_for_ready(WaitForReady::AtMost(Duration::from_secs(60)));
@@ -205,8 +207,8 @@ async fn a_deadline_says_nothing_of_a_call_in_the_request() {
             context.expire();
             drop(own);
         }
-        assert!(!is_blamed(inner.endpointer()), "ready {ready}, {addresses:?}");
-        assert_eq!(inner.endpointer().load().ready()[0].in_flight(), 0);
+        assert!(!is_blamed(inner.endpoints()), "ready {ready}, {addresses:?}");
+        assert_eq!(inner.endpoints().load().ready()[0].in_flight(), 0);
     }
 }
 
@@ -223,14 +225,14 @@ async fn who_says_that_a_call_expires_is_believed() {
         let mut dropped = ways(&service, &"".into()).remove(way);
         assert!(dropped.as_mut().now_or_never().is_none());
         drop(dropped);
-        assert!(!is_blamed(service.endpointer()), "way {way}");
+        assert!(!is_blamed(service.endpoints()), "way {way}");
         let service = silent("s", INNER).await;
         let (context, request) = expires();
         let mut expired = ways(&service, &request).remove(way);
         assert!(expired.as_mut().now_or_never().is_none());
         context.expire();
         drop(expired);
-        assert!(is_blamed(service.endpointer()), "way {way}");
-        assert_eq!(service.endpointer().load().ready()[0].in_flight(), 0);
+        assert!(is_blamed(service.endpoints()), "way {way}");
+        assert_eq!(service.endpoints().load().ready()[0].in_flight(), 0);
     }
 }

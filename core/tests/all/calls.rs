@@ -9,7 +9,9 @@ use fleetward_core::context::WithContext;
 use fleetward_core::discovery::{FixedInstancer, Publisher};
 use fleetward_core::endpoints::Member;
 use fleetward_core::retry::{RetryClassifier, RetryError, Retrying, Verdict};
-use fleetward_core::{Balanced, Balancer, BoxError, Endpointer, Error, ErrorKind, Instance, Retry};
+use fleetward_core::{
+    Balanced, Balancer, BoxError, DefaultEndpointer, Endpointer, Error, ErrorKind, Instance, Retry,
+};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -26,7 +28,7 @@ fn the_services_can_be_shared() {
     fn shared<T: Clone + Send + Sync + 'static>() {}
     shared::<Balanced<Probed>>();
     shared::<Retrying<Balanced<Probed>>>();
-    shared::<Endpointer<Probed>>();
+    shared::<DefaultEndpointer<Probed>>();
     fn object_safe(_: &dyn fleetward_core::Balancer, _: &dyn fleetward_core::Instancer) {}
 }
 
@@ -34,7 +36,7 @@ fn the_services_can_be_shared() {
 async fn a_random_balancer_with_retry_is_one_line() {
     let probe = Probe::default();
     let list = FixedInstancer::new("s", instances(&[A, B]));
-    let endpointer = Endpointer::new(list, probe.factory());
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
     let client =
         Retry::new(3, Duration::from_millis(500)).layer(Balanced::new(endpointer, Random::new()));
     assert!([A, B].contains(&client.ask("").await.unwrap().as_str()));
@@ -45,7 +47,7 @@ async fn exclusion_works_through_layers_in_between() {
     let probe = Probe::default();
     probe.fail_calls(A);
     let list = FixedInstancer::new("s", instances(&[A, B]));
-    let endpointer = Endpointer::new(list, probe.factory());
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
     until_ready(&endpointer, &[A, B]).await;
     let service = ServiceBuilder::new()
         .layer(Retry::new(2, Duration::from_secs(5)))
@@ -60,7 +62,7 @@ async fn exclusion_works_through_layers_in_between() {
 #[tokio::test(start_paused = true)]
 async fn a_call_waits_for_the_first_endpoint() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     let call = tokio::spawn(Balanced::new(endpointer, RoundRobin::new()).ask(""));
     tokio::time::sleep(Duration::from_secs(2)).await;
     list.publish(instances(&[A]));
@@ -71,7 +73,7 @@ async fn a_call_waits_for_the_first_endpoint() {
 async fn waiting_is_bounded_and_the_error_names_service_and_cause() {
     let list = Publisher::new("greeter");
     list.publish_stale(Error::new(ErrorKind::Unavailable, "connection refused by etcd"));
-    let endpointer = Endpointer::new(list, Probe::default().factory());
+    let endpointer = DefaultEndpointer::new(list, Probe::default().factory());
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     let started = Instant::now();
     let error = balanced.clone().ask("").await.unwrap_err();
@@ -86,7 +88,8 @@ async fn waiting_is_bounded_and_the_error_names_service_and_cause() {
 
 #[tokio::test(start_paused = true)]
 async fn poll_ready_never_fails_and_never_waits() {
-    let endpointer = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let mut balanced = Balanced::new(endpointer, RoundRobin::new());
     let ready = std::future::poll_fn(|cx| Service::<Ask>::poll_ready(&mut balanced, cx));
     assert!(futures::FutureExt::now_or_never(ready).unwrap().is_ok());
@@ -97,13 +100,13 @@ async fn an_attempt_that_takes_too_long_is_tried_elsewhere() {
     let probe = Probe::default();
     probe.slow_calls(A, Duration::from_secs(60));
     let list = FixedInstancer::new("s", instances(&[A, B]));
-    let endpointer = Endpointer::new(list, probe.factory());
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
     until_ready(&endpointer, &[A, B]).await;
     let retry =
         Retry::new(2, Duration::from_secs(5)).per_attempt_timeout(Duration::from_millis(200));
     let client = retry.layer(Balanced::new(endpointer.clone(), RoundRobin::starting_at(0)));
     assert_eq!(client.ask("").await.unwrap(), B);
-    assert!(endpointer.load().ready().iter().all(|member| member.in_flight() == 0));
+    assert!(endpointer.endpoints().load().ready().iter().all(|member| member.in_flight() == 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,7 +115,7 @@ async fn the_deadline_names_where_every_attempt_went() {
     probe.fail_calls(A);
     probe.slow_calls(B, Duration::from_secs(60));
     let list = FixedInstancer::new("s", instances(&[A, B]));
-    let endpointer = Endpointer::new(list, probe.factory());
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
     until_ready(&endpointer, &[A, B]).await;
     let balanced = Balanced::new(endpointer, RoundRobin::starting_at(0));
     let started = Instant::now();
@@ -130,7 +133,7 @@ async fn a_backoff_beyond_the_deadline_returns_the_last_error_at_once() {
     let probe = Probe::default();
     probe.fail_calls(A);
     let list = FixedInstancer::new("s", instances(&[A]));
-    let endpointer = Endpointer::new(list, probe.factory());
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
     until_ready(&endpointer, &[A]).await;
     let backoff =
         fleetward_core::backoff::Backoff::new(Duration::from_secs(9), Duration::from_secs(9))
@@ -151,7 +154,7 @@ async fn dropping_a_call_at_any_await_leaves_nothing_in_flight() {
     probe.fail_calls(A);
     probe.slow_calls(B, Duration::from_millis(70));
     let list = Publisher::new("s");
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     let balanced = Balanced::new(endpointer.clone(), Random::new());
     let client = Retry::new(3, Duration::from_secs(1)).layer(balanced);
     let mut rng = fastrand::Rng::with_seed(3);
@@ -168,7 +171,7 @@ async fn dropping_a_call_at_any_await_leaves_nothing_in_flight() {
         let _ = call.await.unwrap();
     }
     settle().await;
-    assert!(endpointer.load().ready().iter().all(|member| member.in_flight() == 0));
+    assert!(endpointer.endpoints().load().ready().iter().all(|member| member.in_flight() == 0));
     let metrics = tokio::runtime::Handle::current().metrics();
     assert!(metrics.num_alive_tasks() <= 2, "only the endpointer's: {}", metrics.num_alive_tasks());
 }
@@ -195,7 +198,7 @@ fn a_pick_allocates_nothing() {
 async fn a_pick_through_the_whole_path_allocates_nothing() {
     let probe = Probe::default();
     let list = FixedInstancer::new("s", instances(&[A, B]));
-    let endpointer = Endpointer::new(list, probe.factory());
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
     until_ready(&endpointer, &[A, B]).await;
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     drop(balanced.pick(&"warm up"));
@@ -213,8 +216,8 @@ async fn a_call_that_does_not_fail_allocates_the_context_of_its_attempt() {
     let echo = |_: Arc<Instance>| async {
         Ok::<_, Error>(service_fn(|n: u64| std::future::ready(Ok::<_, Error>(n))))
     };
-    let endpointer = Endpointer::new(list, echo);
-    endpointer.wait_for(|set| set.ready().len() == 2).await;
+    let endpointer = DefaultEndpointer::new(list, echo);
+    endpointer.endpoints().wait_for(|set| set.ready().len() == 2).await;
     let retry = Retry::new(3, Duration::from_secs(5)).per_attempt_timeout(Duration::from_secs(1));
     let mut client = retry.layer(Balanced::new(endpointer, RoundRobin::new()));
     let mut call = |n: u64| client.call(WithContext::from(n)).now_or_never().unwrap().unwrap();
@@ -229,7 +232,7 @@ async fn a_call_that_does_not_fail_allocates_the_context_of_its_attempt() {
 async fn times_without_end_never_panic() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     probe.fail_calls(A);
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     let balanced = Balanced::new(endpointer, RoundRobin::starting_at(0))
         .wait_for_ready(WaitForReady::AtMost(Duration::MAX));
     let retry = Retry::new(2, Duration::MAX).per_attempt_timeout(Duration::MAX);
@@ -287,7 +290,7 @@ async fn a_call_that_an_instance_makes_is_not_taken_for_an_attempt_of_its_caller
     const INNER: &str = "10.0.0.9:80";
     let inner = Probe::default();
     let inner_list = FixedInstancer::new("inner", instances(&[A, INNER]));
-    let inner_endpointer = Endpointer::new(inner_list, inner.factory());
+    let inner_endpointer = DefaultEndpointer::new(inner_list, inner.factory());
     until_ready(&inner_endpointer, &[A, INNER]).await;
     // Always takes the first, so that an exclusion would show.
     let nested = Balanced::new(inner_endpointer, First);
@@ -307,7 +310,8 @@ async fn a_call_that_an_instance_makes_is_not_taken_for_an_attempt_of_its_caller
             }))
         }
     };
-    let endpointer = Endpointer::new(FixedInstancer::new("outer", instances(&[A, B])), factory);
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("outer", instances(&[A, B])), factory);
     until_ready(&endpointer, &[A, B]).await;
     let balanced = Balanced::new(endpointer, First);
     let answer = Retry::new(2, Duration::from_secs(5)).layer(balanced.clone()).ask(()).await;
@@ -323,7 +327,7 @@ fn call(balanced: Balanced<Probed>) -> BoxFuture<'static, Result<String, BoxErro
 }
 
 #[derive(Debug)]
-struct First;
+pub(crate) struct First;
 
 impl Balancer for First {
     fn pick(&self, _: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
@@ -334,11 +338,13 @@ impl Balancer for First {
 /// A layer above, say one that fetches a token, may pick an instance of another service first.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_finds_no_endpoint_names_no_instance() {
-    let tokens =
-        Endpointer::new(FixedInstancer::new("tokens", instances(&[A])), Probe::default().factory());
+    let tokens = DefaultEndpointer::new(
+        FixedInstancer::new("tokens", instances(&[A])),
+        Probe::default().factory(),
+    );
     until_ready(&tokens, &[A]).await;
     let tokens = Balanced::new(tokens, First);
-    let empty = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
+    let empty = DefaultEndpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let empty = Balanced::new(empty, First).wait_for_ready(WaitForReady::FailFast);
     let service = service_fn(move |_: WithContext<()>| {
         let (tokens, empty) = (tokens.clone(), empty.clone());
@@ -353,7 +359,8 @@ async fn an_attempt_that_finds_no_endpoint_names_no_instance() {
 
 #[tokio::test]
 async fn failing_fast_does_not_wait_for_the_clock_to_tick() {
-    let endpointer = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let balanced = Balanced::new(endpointer, First).wait_for_ready(WaitForReady::FailFast);
     let outcome = futures::FutureExt::now_or_never(balanced.ask(""));
     assert!(outcome.is_some_and(|outcome| outcome.is_err()), "it waited");
@@ -396,8 +403,8 @@ async fn a_pick_is_told_how_many_attempts_went_before_whether_or_not_they_count(
     let (list, probe, numbers) = (Publisher::new("s"), Probe::default(), Numbers::default());
     list.publish(instances(&[A]));
     probe.fail_calls(A);
-    let balanced = Balanced::new(Endpointer::new(list, probe.factory()), numbers.clone());
-    until_ready(balanced.endpointer(), &[A]).await;
+    let balanced = Balanced::new(DefaultEndpointer::new(list, probe.factory()), numbers.clone());
+    until_ready(balanced.endpoints(), &[A]).await;
     let retry = Retry::with_policy(Always(|| Verdict::Transparent)).max_attempts(2);
     retry.layer(balanced).ask("").await.unwrap_err();
     let mut numbers = numbers.0.lock().unwrap().clone();

@@ -5,7 +5,9 @@ use std::time::Duration;
 use fleetward_balancers::RoundRobin;
 use fleetward_core::discovery::{Entry, KeyChange, Publisher};
 use fleetward_core::outlier::OutlierDetection;
-use fleetward_core::{Balanced, Endpointer, Health, Instance, Instancer, Retry, Snapshot};
+use fleetward_core::{
+    Balanced, DefaultEndpointer, Endpointer, Health, Instance, Instancer, Retry, Snapshot,
+};
 use tokio::time::{sleep, timeout};
 use tower::Layer;
 
@@ -72,9 +74,9 @@ async fn of_two_entries_of_one_instance_the_healthier_counts_then_the_newer() {
 }
 
 /// Waits until so many can be picked.
-async fn until(endpointer: &Endpointer<Probed>, ready: usize) {
-    let reached = endpointer.wait_for(|set| set.ready().len() == ready);
-    assert!(timeout(MINUTE, reached).await.is_ok(), "{ready}: {endpointer:?}");
+async fn until(endpointer: &impl Endpointer<Probed>, ready: usize) {
+    let reached = endpointer.endpoints().wait_for(|set| set.ready().len() == ready);
+    assert!(timeout(MINUTE, reached).await.is_ok(), "{ready}: {:?}", endpointer.endpoints());
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +84,7 @@ async fn one_id_at_two_addresses_is_two_endpoints_that_come_and_go_alone() {
     let source = FakeSource::of(&[]);
     source.will_list(vec![entry("k1", named("web", A), 1)]);
     let probe = Probe::default();
-    let endpointer = Endpointer::new(reflect(&source), probe.factory());
+    let endpointer = DefaultEndpointer::new(reflect(&source), probe.factory());
     until(&endpointer, 1).await;
     sleep(Duration::from_secs(1)).await;
     for _ in 0..3 {
@@ -91,7 +93,7 @@ async fn one_id_at_two_addresses_is_two_endpoints_that_come_and_go_alone() {
         sleep(Duration::from_secs(1)).await;
         source.put(entry("k1", named("web", A).with_weight(7), 3));
         let heavier = |m: &fleetward_core::endpoints::Member| m.instance().weight() == 7;
-        let heavy = endpointer.wait_for(|set| set.ready().iter().any(heavier));
+        let heavy = endpointer.endpoints().wait_for(|set| set.ready().iter().any(heavier));
         timeout(MINUTE, heavy).await.unwrap();
         sleep(Duration::from_secs(1)).await;
         source.emit(Ok(fleetward_core::discovery::Change::Keys {
@@ -111,7 +113,7 @@ async fn an_entry_that_a_dead_process_left_does_not_hide_the_living_one() {
     let list = Publisher::new("s");
     list.publish([named("web", A), named("web", B)]);
     let probe = Probe::default();
-    let endpointer = Endpointer::builder()
+    let endpointer = DefaultEndpointer::builder()
         .outlier_detection(OutlierDetection::default())
         .build(list, probe.factory());
     until(&endpointer, 2).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fleetward_core::discovery::{FixedInstancer, Publisher};
 use fleetward_core::endpoints::Readiness;
-use fleetward_core::{Endpointer, Error, ErrorKind, Factory, Instance};
+use fleetward_core::{DefaultEndpointer, Endpointer, Error, ErrorKind, Factory, Instance};
 
 use crate::support::{Probe, Probed, instance, instances, ready, settle, until_ready};
 
@@ -31,8 +31,8 @@ async fn at_most_so_many_factories_run_at_once() {
         }
     };
     let list = FixedInstancer::new("s", addresses(1000));
-    let endpointer = Endpointer::new(list, factory);
-    endpointer.wait_for(|set| set.ready().len() == 1000).await;
+    let endpointer = DefaultEndpointer::new(list, factory);
+    endpointer.endpoints().wait_for(|set| set.ready().len() == 1000).await;
     assert_eq!(most.load(Ordering::SeqCst), 64);
 }
 
@@ -56,12 +56,12 @@ async fn a_factory_that_panics_or_hangs_affects_nothing_else() {
         }
     };
     let list = FixedInstancer::new("s", instances(&["10.0.0.1:1", "10.0.0.1:2", A]));
-    let endpointer = Endpointer::new(list, factory);
+    let endpointer = DefaultEndpointer::new(list, factory);
     until_ready(&endpointer, &[A]).await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(ready(&endpointer).len(), 1);
     assert!(hung.load(Ordering::SeqCst) >= 2, "given up after its deadline and tried again");
-    let error = endpointer.load().no_endpoints("s").to_string();
+    let error = endpointer.endpoints().load().no_endpoints("s").to_string();
     assert!(error.contains("known=3"), "{error}");
 }
 
@@ -69,11 +69,14 @@ async fn a_factory_that_panics_or_hangs_affects_nothing_else() {
 async fn a_changed_address_reconnects_a_changed_weight_or_metadata_does_not() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     let named = |address: &str| instance(address).with_id("one").unwrap();
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     list.publish([named(A)]);
     until_ready(&endpointer, &["one"]).await;
     list.publish([named(A).with_weight(7).with_zone("z")]);
-    endpointer.wait_for(|set| set.ready().get(0).is_some_and(|m| m.instance().weight() == 7)).await;
+    endpointer
+        .endpoints()
+        .wait_for(|set| set.ready().get(0).is_some_and(|m| m.instance().weight() == 7))
+        .await;
     assert_eq!(probe.made(A), 1);
     list.publish([named(B)]);
     settle().await;
@@ -84,13 +87,13 @@ async fn a_changed_address_reconnects_a_changed_weight_or_metadata_does_not() {
 #[tokio::test(start_paused = true)]
 async fn statistics_survive_an_update() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     list.publish([instance(A)]);
     until_ready(&endpointer, &[A]).await;
-    let _call = endpointer.load().ready()[0].begin();
+    let _call = endpointer.endpoints().load().ready()[0].begin();
     list.publish([instance(A).with_weight(3), instance(B)]);
     until_ready(&endpointer, &[A, B]).await;
-    assert_eq!(endpointer.load().ready()[0].in_flight(), 1);
+    assert_eq!(endpointer.endpoints().load().ready()[0].in_flight(), 1);
 }
 
 /// Hands its readiness out, as a factory that connects by itself would use it.
@@ -112,9 +115,9 @@ impl Factory<Probed> for Connecting {
 #[tokio::test(start_paused = true)]
 async fn only_what_is_connected_can_be_picked_and_a_removed_one_is_told() {
     let (list, factory) = (Publisher::new("s"), Connecting::default());
-    let endpointer = Endpointer::new(list.clone(), factory.clone());
+    let endpointer = DefaultEndpointer::new(list.clone(), factory.clone());
     list.publish(instances(&[A]));
-    endpointer.wait_for(|set| set.known() == 1).await;
+    endpointer.endpoints().wait_for(|set| set.known() == 1).await;
     settle().await;
     assert!(ready(&endpointer).is_empty(), "made, but not connected");
     let line = factory.lines.lock().unwrap()[0].clone();
@@ -122,7 +125,7 @@ async fn only_what_is_connected_can_be_picked_and_a_removed_one_is_told() {
     until_ready(&endpointer, &[A]).await;
     line.set_failed(Error::new(ErrorKind::Unavailable, "connection refused"));
     until_ready(&endpointer, &[]).await;
-    let error = endpointer.load().no_endpoints("s").to_string();
+    let error = endpointer.endpoints().load().no_endpoints("s").to_string();
     assert!(error.contains("connection refused") && error.contains(A), "{error}");
     line.set_ready();
     until_ready(&endpointer, &[A]).await;
@@ -140,9 +143,9 @@ async fn only_what_is_connected_can_be_picked_and_a_removed_one_is_told() {
 async fn an_instance_removed_while_it_is_made_leaves_nothing() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     probe.slow_factory(A, Duration::from_secs(5));
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     list.publish(instances(&[A]));
-    endpointer.wait_for(|set| set.known() == 1).await;
+    endpointer.endpoints().wait_for(|set| set.known() == 1).await;
     settle().await;
     list.publish(instances(&[B]));
     until_ready(&endpointer, &[B]).await;
@@ -158,7 +161,7 @@ async fn an_address_that_changes_while_the_factory_runs_counts_at_once_and_is_ma
         let (list, probe) = (Publisher::new("s"), Probe::default());
         probe.slow_factory(A, Duration::from_secs(2));
         probe.slow_factory(B, Duration::from_secs(3));
-        let endpointer = Endpointer::new(list.clone(), probe.factory());
+        let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
         list.publish([named(A)]);
         tokio::time::sleep(after).await;
         list.publish([named(B)]);
@@ -171,7 +174,8 @@ async fn an_address_that_changes_while_the_factory_runs_counts_at_once_and_is_ma
 async fn the_factory_of_a_removed_instance_makes_room_at_once() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     probe.slow_factory(A, Duration::from_secs(5));
-    let endpointer = Endpointer::builder().max_concurrent(1).build(list.clone(), probe.factory());
+    let endpointer =
+        DefaultEndpointer::builder().max_concurrent(1).build(list.clone(), probe.factory());
     list.publish(instances(&[A, B]));
     settle().await;
     let started = tokio::time::Instant::now();
@@ -184,7 +188,7 @@ async fn the_factory_of_a_removed_instance_makes_room_at_once() {
 async fn a_good_set_in_time_calls_the_invalidation_off() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     let minute = Duration::from_secs(60);
-    let builder = Endpointer::builder().invalidate_on_error(minute);
+    let builder = DefaultEndpointer::builder().invalidate_on_error(minute);
     let endpointer = builder.build(list.clone(), probe.factory());
     list.publish(instances(&[A]));
     until_ready(&endpointer, &[A]).await;
@@ -199,7 +203,7 @@ async fn a_good_set_in_time_calls_the_invalidation_off() {
 async fn the_last_known_endpoints_serve_on_when_the_publisher_is_gone() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     list.publish(instances(&[A]));
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     until_ready(&endpointer, &[A]).await;
     drop(list);
     tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -210,7 +214,7 @@ async fn the_last_known_endpoints_serve_on_when_the_publisher_is_gone() {
 async fn invalidation_after_a_time_without_end_never_happens() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     list.publish(instances(&[A]));
-    let builder = Endpointer::builder().invalidate_on_error(Duration::MAX);
+    let builder = DefaultEndpointer::builder().invalidate_on_error(Duration::MAX);
     let endpointer = builder.build(list.clone(), probe.factory());
     until_ready(&endpointer, &[A]).await;
     list.publish_stale(Error::new(ErrorKind::Unavailable, "down"));
@@ -224,8 +228,8 @@ async fn invalidation_after_a_time_without_end_never_happens() {
 async fn a_service_without_a_name_follows_connectivity_as_well() {
     let (list, factory) = (Publisher::new(""), Connecting::default());
     list.publish(instances(&[A]));
-    let endpointer = Endpointer::new(list.clone(), factory.clone());
-    endpointer.wait_for(|set| set.known() == 1).await;
+    let endpointer = DefaultEndpointer::new(list.clone(), factory.clone());
+    endpointer.endpoints().wait_for(|set| set.known() == 1).await;
     settle().await;
     factory.lines.lock().unwrap()[0].set_ready();
     until_ready(&endpointer, &[A]).await;
@@ -252,8 +256,8 @@ async fn endpoints_that_come_up_by_the_thousands_are_not_copied_for_each_handful
         let counted = Counted(counter.clone());
         async move { Ok::<_, Error>(counted) }
     };
-    let endpointer = Endpointer::new(FixedInstancer::new("s", addresses(N)), factory);
-    endpointer.wait_for(|set| set.ready().len() == N).await;
+    let endpointer = DefaultEndpointer::new(FixedInstancer::new("s", addresses(N)), factory);
+    endpointer.endpoints().wait_for(|set| set.ready().len() == N).await;
     let each = copies.load(Ordering::Relaxed) / N;
     assert!(each < 40, "each was copied {each} times");
 }

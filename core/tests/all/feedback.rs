@@ -10,7 +10,7 @@ use fleetward_core::endpoints::{
     EndpointSet, EndpointerBuilder, InFlight, Member, Observer, Outcome,
 };
 use fleetward_core::outlier::OutlierDetection;
-use fleetward_core::{Balanced, Balancer, BoxError, Endpointer, Retry};
+use fleetward_core::{Balanced, Balancer, BoxError, DefaultEndpointer, Endpointer, Retry};
 use tokio::time::Instant;
 use tower::Layer;
 
@@ -24,25 +24,25 @@ async fn balanced(
     builder: EndpointerBuilder,
     probe: &Probe,
     addresses: &[&str],
-) -> (Balanced<Probed>, Endpointer<Probed>) {
+) -> (Balanced<Probed>, DefaultEndpointer<Probed>) {
     let list = FixedInstancer::new("s", instances(addresses));
     let endpointer = builder.build(list, probe.factory());
     until_ready(&endpointer, addresses).await;
     (Balanced::new(endpointer.clone(), RoundRobin::starting_at(0)), endpointer)
 }
 
-fn member(endpointer: &Endpointer<Probed>, address: &str) -> Member {
-    let set = endpointer.load();
+fn member(endpointer: &impl Endpointer<Probed>, address: &str) -> Member {
+    let set = endpointer.endpoints().load();
     let mut all = set.ready().iter().chain(set.ready().resting());
     all.find(|member| member.instance().id().as_str() == address).unwrap().clone()
 }
 
-fn ready(endpointer: &Endpointer<Probed>) -> Vec<String> {
+fn ready(endpointer: &impl Endpointer<Probed>) -> Vec<String> {
     support::ready(endpointer).iter().map(ToString::to_string).collect()
 }
 
 fn detecting() -> EndpointerBuilder {
-    Endpointer::builder().outlier_detection(OutlierDetection::default()).seed(1)
+    DefaultEndpointer::builder().outlier_detection(OutlierDetection::default()).seed(1)
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,12 +51,12 @@ async fn latency_is_measured_and_survives_a_change_of_weight() {
     probe.slow_calls(A, Duration::from_millis(200));
     let list = Publisher::new("s");
     list.publish(instances(&[A]));
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     until_ready(&endpointer, &[A]).await;
     assert_eq!(member(&endpointer, A).latency(Instant::now()), None);
     Balanced::new(endpointer.clone(), RoundRobin::new()).ask("").await.unwrap();
     list.publish([instance(A).with_weight(7)]);
-    endpointer.wait_for(|set| set.ready()[0].instance().weight() == 7).await;
+    endpointer.endpoints().wait_for(|set| set.ready()[0].instance().weight() == 7).await;
     let latency = member(&endpointer, A).latency(Instant::now()).unwrap();
     assert!((latency - 0.2).abs() < 0.002, "{latency}");
 }
@@ -65,7 +65,7 @@ async fn latency_is_measured_and_survives_a_change_of_weight() {
 async fn a_failure_is_never_a_low_latency() {
     let probe = Probe::default();
     probe.fail_calls(A);
-    let (balanced, endpointer) = balanced(Endpointer::builder(), &probe, &[A]).await;
+    let (balanced, endpointer) = balanced(DefaultEndpointer::builder(), &probe, &[A]).await;
     balanced.ask("").await.unwrap_err();
     let latency = member(&endpointer, A).latency(Instant::now()).unwrap();
     assert!(latency > 4.9, "{latency}");
@@ -165,7 +165,7 @@ async fn what_fails_five_times_in_a_row_is_ejected_and_comes_back_by_one_call() 
     // It hangs now: after 5 s one call goes there, and only one.
     probe.heal_calls(B);
     probe.slow_calls(B, Duration::from_secs(2));
-    endpointer.wait_for(|set| set.ready().len() == 3).await;
+    endpointer.endpoints().wait_for(|set| set.ready().len() == 3).await;
     let before = Instant::now();
     let calls: Vec<_> = (0..30).map(|_| tokio::spawn(balanced.clone().ask(""))).collect();
     settle().await;
@@ -200,7 +200,7 @@ async fn a_balancer_that_insists_is_kept_away_from_an_endpoint_that_proves_itsel
         balanced.clone().ask("").await.unwrap_err();
     }
     settle().await;
-    endpointer.wait_for(|set| set.ready().len() == 2).await;
+    endpointer.endpoints().wait_for(|set| set.ready().len() == 2).await;
     probe.heal_calls(B);
     probe.slow_calls(B, Duration::from_secs(1));
     let first = tokio::spawn(balanced.clone().ask(""));
@@ -215,15 +215,15 @@ async fn when_all_fail_the_last_ones_are_used() {
     let probe = Probe::default();
     [A, B, C].iter().for_each(|address| probe.fail_calls(address));
     let all = OutlierDetection::default().with_max_ejected(1.0);
-    let builder = Endpointer::builder().outlier_detection(all);
+    let builder = DefaultEndpointer::builder().outlier_detection(all);
     let (balanced, endpointer) = balanced(builder, &probe, &[A, B, C]).await;
     for _ in 0..30 {
         let _ = balanced.clone().ask("").await;
     }
     settle().await;
-    assert!(endpointer.load().is_panicking(), "one of three is less than half");
+    assert!(endpointer.endpoints().load().is_panicking(), "one of three is less than half");
     assert_eq!(ready(&endpointer), [A, B, C]);
-    let never = Endpointer::builder()
+    let never = DefaultEndpointer::builder()
         .outlier_detection(OutlierDetection::default().with_max_ejected(1.0))
         .panic_threshold(0.0);
     let (balanced, endpointer) = self::balanced(never, &probe, &[A, B, C]).await;
@@ -232,7 +232,7 @@ async fn when_all_fail_the_last_ones_are_used() {
     }
     settle().await;
     assert_eq!(ready(&endpointer).len(), 1, "never the last one");
-    assert_eq!(endpointer.load().ready().resting().len(), 2);
+    assert_eq!(endpointer.endpoints().load().ready().resting().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,7 +278,7 @@ async fn a_pick_sees_what_was_prepared_for_just_this_set() {
     let probe = Probe::default();
     let list = Publisher::new("s");
     list.publish(instances(&[A]));
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     until_ready(&endpointer, &[A]).await;
     // One that comes late, and two over the same endpoints.
     let (one, two) = (
@@ -319,7 +319,7 @@ impl Balancer for Weighs {
 async fn whether_weights_are_even_is_known_after_any_change() {
     let probe = Probe::default();
     let list = Publisher::new("s");
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     let balanced = Balanced::new(endpointer.clone(), Weighs);
     let mut rng = fastrand::Rng::with_seed(7);
     let mut even = 0;
@@ -338,11 +338,14 @@ async fn whether_weights_are_even_is_known_after_any_change() {
             let ready = set.ready().iter().map(|member| &**member.instance());
             ready.eq(&wanted)
         };
-        let there =
-            tokio::time::timeout(Duration::from_secs(60), endpointer.wait_for(is_there)).await;
-        assert!(there.is_ok(), "{wanted:?} {:?}", endpointer.load());
+        let there = tokio::time::timeout(
+            Duration::from_secs(60),
+            endpointer.endpoints().wait_for(is_there),
+        )
+        .await;
+        assert!(there.is_ok(), "{wanted:?} {:?}", endpointer.endpoints().load());
         assert!(balanced.pick(&"").is_some());
-        even += u32::from(endpointer.load().ready().even_weight().is_some());
+        even += u32::from(endpointer.endpoints().load().ready().even_weight().is_some());
     }
     assert!((20..180).contains(&even), "{even}");
 }
@@ -392,7 +395,7 @@ async fn lookups_reach_the_balancer() {
         }
     }
     let probe = Probe::default();
-    let (_, endpointer) = balanced(Endpointer::builder(), &probe, &[A, B]).await;
+    let (_, endpointer) = balanced(DefaultEndpointer::builder(), &probe, &[A, B]).await;
     let balanced = Balanced::builder()
         .lookup(|request, name| {
             let text: &&'static str = request.downcast_ref()?;
@@ -435,14 +438,15 @@ async fn a_balancer_that_panics_while_it_prepares_does_not_stop_the_endpointer()
     let probe = Probe::default();
     let list = Publisher::new("s");
     list.publish(instances(&[A]));
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     until_ready(&endpointer, &[A]).await;
     let balancer = std::sync::Arc::new(PanicsAtWork(RoundRobin::new(), false.into()));
     let balanced = Balanced::new(endpointer.clone(), balancer.clone());
     balancer.1.store(true, std::sync::atomic::Ordering::Relaxed);
     list.publish(instances(&[B]));
-    let moved =
-        endpointer.wait_for(|set| set.ready().iter().any(|m| m.instance().id().as_str() == B));
+    let moved = endpointer
+        .endpoints()
+        .wait_for(|set| set.ready().iter().any(|m| m.instance().id().as_str() == B));
     tokio::time::timeout(Duration::from_secs(60), moved).await.expect("it goes on");
     assert_eq!(balanced.ask("").await.unwrap(), B);
 }

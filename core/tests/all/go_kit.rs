@@ -12,7 +12,7 @@ use fleetward_core::context::WithContext;
 use fleetward_core::discovery::{FixedInstancer, Publisher};
 use fleetward_core::endpoints::Member;
 use fleetward_core::retry::Verdict;
-use fleetward_core::{Balanced, Balancer, Endpointer, Error, ErrorKind, Retry};
+use fleetward_core::{Balanced, Balancer, DefaultEndpointer, Endpointer, Error, ErrorKind, Retry};
 use tower::{Layer, service_fn};
 
 use crate::support::{AskExt as _, Probe, instance, instances, ready, settle, until_ready};
@@ -23,7 +23,7 @@ const B: &str = "10.0.0.2:80";
 #[tokio::test(start_paused = true)]
 async fn go_kit_case_1_endpoints_follow_the_instances() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     list.publish(instances(&[A, B]));
     until_ready(&endpointer, &[A, B]).await;
 
@@ -49,8 +49,9 @@ async fn go_kit_case_1_endpoints_follow_the_instances() {
 async fn go_kit_case_2_invalidation_keeps_the_first_error_and_the_first_deadline() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     let timeout = Duration::from_secs(1);
-    let endpointer =
-        Endpointer::builder().invalidate_on_error(timeout).build(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::builder()
+        .invalidate_on_error(timeout)
+        .build(list.clone(), probe.factory());
     list.publish(instances(&[A]));
     until_ready(&endpointer, &[A]).await;
 
@@ -81,12 +82,12 @@ async fn go_kit_case_3_all_factories_fail() {
     probe.break_factory(A, true);
     probe.break_factory(B, true);
     let list = FixedInstancer::new("s", instances(&[A, B]));
-    let endpointer = Endpointer::new(list, probe.factory());
-    endpointer.wait_for(|set| set.known() == 2).await;
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
+    endpointer.endpoints().wait_for(|set| set.known() == 2).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(ready(&endpointer).is_empty());
-    assert!(!endpointer.load().freshness().is_stale(), "the discovery itself is fine");
-    let error = endpointer.load().no_endpoints("s");
+    assert!(!endpointer.endpoints().load().freshness().is_stale(), "the discovery itself is fine");
+    let error = endpointer.endpoints().load().no_endpoints("s");
     assert!(error.to_string().contains("is broken"), "the cause is named: {error}");
 }
 
@@ -95,7 +96,7 @@ async fn go_kit_case_4_the_initial_set_an_empty_update_and_an_update_after_the_e
     let (list, probe) = (Publisher::new("s"), Probe::default());
     list.publish(instances(&[A, B]));
     let started = tokio::time::Instant::now();
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     until_ready(&endpointer, &[A, B]).await;
     assert!(started.elapsed() < Duration::from_secs(1));
     list.publish([]);
@@ -139,7 +140,7 @@ fn go_kit_case_7_random_is_within_one_percent() {
 #[tokio::test(start_paused = true)]
 async fn go_kit_case_7_an_empty_set_is_the_no_endpoints_error() {
     let endpointer =
-        Endpointer::new(FixedInstancer::new("greeter", []), Probe::default().factory());
+        DefaultEndpointer::new(FixedInstancer::new("greeter", []), Probe::default().factory());
     let balancers: [Arc<dyn Balancer>; 2] = [Arc::new(RoundRobin::new()), Arc::new(Random::new())];
     for balancer in balancers {
         let balanced = Balanced::new(endpointer.clone(), balancer);
@@ -162,7 +163,7 @@ fn go_kit_case_7_round_robin_gives_the_exact_sequence() {
 #[tokio::test(start_paused = true)]
 async fn go_kit_case_7_an_empty_set_does_not_advance_the_turn() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::starting_at(0))
         .wait_for_ready(WaitForReady::FailFast);
     for _ in 0..5 {
@@ -205,7 +206,8 @@ fn hour() -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn go_kit_case_8_retry_on_an_empty_set_fails() {
-    let endpointer = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     let retried = Retry::new(999, Duration::from_secs(10)).layer(balanced);
     let error = retried.ask("").await.unwrap_err();
@@ -270,7 +272,8 @@ async fn go_kit_case_8_the_callback_stops_and_replaces_the_final_error_only() {
 
 #[tokio::test(start_paused = true)]
 async fn go_kit_case_8_the_balancers_errors_count_as_attempts() {
-    let endpointer = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let balanced =
         Balanced::new(endpointer, RoundRobin::new()).wait_for_ready(WaitForReady::FailFast);
     let error = Retry::new(4, hour()).layer(balanced).ask("").await.unwrap_err();

@@ -9,7 +9,9 @@ use std::time::Duration;
 use fleetward_balancers::{Random, RoundRobin};
 use fleetward_core::balancing::{PickContext, ReadySet, WaitForReady};
 use fleetward_core::discovery::{FixedInstancer, Publisher};
-use fleetward_core::{Balanced, Balancer, Endpointer, Instance, Metadata, Retry};
+use fleetward_core::{
+    Balanced, Balancer, DefaultEndpointer, Endpointer, Instance, Metadata, Retry,
+};
 use tower::Layer;
 
 use crate::support::{AskExt as _, Probe, instance, instances, ready, settle, until_ready};
@@ -20,7 +22,7 @@ const B: &str = "10.0.0.2:80";
 #[tokio::test(start_paused = true)]
 async fn go_kit_fault_a_duplicate_runs_the_factory_again_and_loses_a_closer() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     for _ in 0..3 {
         list.publish(instances(&[A, A, B]));
         until_ready(&endpointer, &[A, B]).await;
@@ -35,13 +37,14 @@ async fn go_kit_fault_a_duplicate_runs_the_factory_again_and_loses_a_closer() {
 async fn go_kit_fault_a_transient_factory_failure_stays_failed() {
     let probe = Probe::default();
     probe.break_factory(A, true);
-    let endpointer = Endpointer::new(FixedInstancer::new("s", instances(&[A, B])), probe.factory());
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("s", instances(&[A, B])), probe.factory());
     until_ready(&endpointer, &[B]).await;
     tokio::time::sleep(Duration::from_secs(600)).await;
     let tries = probe.made(A);
     assert!((8..40).contains(&tries), "tried again, 1 s to 60 s apart: {tries} in 600 s");
     probe.break_factory(A, false);
-    let recovered = endpointer.wait_for(|set| set.ready().len() == 2);
+    let recovered = endpointer.endpoints().wait_for(|set| set.ready().len() == 2);
     let waited = tokio::time::timeout(Duration::from_secs(61), recovered).await;
     assert!(waited.is_ok(), "recovers without any news from the registry");
 }
@@ -50,8 +53,8 @@ async fn go_kit_fault_a_transient_factory_failure_stays_failed() {
 async fn go_kit_fault_a_slow_factory_stalls_readers_the_publisher_and_others() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     probe.slow_factory(A, Duration::from_millis(300));
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
-    let other = Endpointer::new(list.clone(), Probe::default().factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
+    let other = DefaultEndpointer::new(list.clone(), Probe::default().factory());
     let started = tokio::time::Instant::now();
     list.publish(instances(&[A, B]));
     until_ready(&endpointer, &[B]).await;
@@ -68,7 +71,7 @@ async fn go_kit_fault_a_slow_factory_stalls_readers_the_publisher_and_others() {
 async fn go_kit_fault_the_closer_runs_with_requests_in_flight() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     probe.slow_calls(A, Duration::from_secs(5));
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     list.publish(instances(&[A]));
     until_ready(&endpointer, &[A]).await;
     let call = tokio::spawn(Balanced::new(endpointer.clone(), RoundRobin::new()).ask(""));
@@ -84,7 +87,8 @@ async fn go_kit_fault_the_closer_runs_with_requests_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn go_kit_fault_closing_closes_no_endpoints_and_twice_panics() {
     let probe = Probe::default();
-    let endpointer = Endpointer::new(FixedInstancer::new("s", instances(&[A, B])), probe.factory());
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("s", instances(&[A, B])), probe.factory());
     until_ready(&endpointer, &[A, B]).await;
     let second = endpointer.clone();
     drop(endpointer);
@@ -97,7 +101,8 @@ async fn go_kit_fault_closing_closes_no_endpoints_and_twice_panics() {
 
 #[tokio::test(start_paused = true)]
 async fn go_kit_fault_retry_spins_on_an_empty_set() {
-    let endpointer = Endpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("s", []), Probe::default().factory());
     let balanced =
         Balanced::new(endpointer, RoundRobin::new()).wait_for_ready(WaitForReady::FailFast);
     let retry = Retry::new(u32::MAX, Duration::from_millis(100));
@@ -111,7 +116,7 @@ async fn go_kit_fault_retry_picks_the_bad_instance_again() {
     let probe = Probe::default();
     probe.fail_calls(A);
     let list = FixedInstancer::new("s", instances(&[A, B]));
-    let endpointer = Endpointer::new(list, probe.factory());
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
     until_ready(&endpointer, &[A, B]).await;
     let balancers: [Arc<dyn Balancer>; 3] =
         [Arc::new(Random::new()), Arc::new(RoundRobin::new()), Arc::new(AlwaysFirst)];
@@ -140,7 +145,8 @@ impl Balancer for AlwaysFirst {
 async fn go_kit_fault_no_backoff_between_attempts() {
     let probe = Probe::default();
     probe.fail_calls(A);
-    let endpointer = Endpointer::new(FixedInstancer::new("s", instances(&[A])), probe.factory());
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("s", instances(&[A])), probe.factory());
     let retry = Retry::new(5, Duration::from_secs(60)).seed(1);
     let started = tokio::time::Instant::now();
     let balanced = Balanced::new(endpointer, RoundRobin::new());
@@ -180,7 +186,7 @@ async fn go_kit_fault_the_balancer_sees_no_request_no_weight_and_no_metadata() {
     };
     let probe = Probe::default();
     let list = FixedInstancer::new("s", [sharded(A, "x"), sharded(B, "y")]);
-    let endpointer = Endpointer::new(list, probe.factory());
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
     until_ready(&endpointer, &[A, B]).await;
     let balancer = Arc::new(ByShard::default());
     let balanced = Balanced::new(endpointer, balancer.clone());
@@ -196,7 +202,7 @@ async fn go_kit_fault_the_balancer_sees_no_request_no_weight_and_no_metadata() {
 #[tokio::test(start_paused = true)]
 async fn go_kit_fault_no_weights_weight_zero_drains_and_never_panics() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     list.publish([instance(A), instance(B).with_weight(0)]);
     until_ready(&endpointer, &[A]).await;
     list.publish([instance(A).with_weight(0), instance(B).with_weight(0)]);
@@ -216,7 +222,7 @@ async fn go_kit_fault_fast_failures_attract_traffic() {
     probe.fail_calls(A);
     probe.slow_calls(B, Duration::from_millis(50));
     let list = FixedInstancer::new("s", instances(&[A, B]));
-    let endpointer = Endpointer::new(list, probe.factory());
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
     until_ready(&endpointer, &[A, B]).await;
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     for _ in 0..100 {
@@ -229,20 +235,25 @@ async fn go_kit_fault_fast_failures_attract_traffic() {
 async fn go_kit_fault_no_load_feedback_in_flight_is_seen_and_never_leaks() {
     let probe = Probe::default();
     probe.slow_calls(A, Duration::from_secs(1));
-    let endpointer = Endpointer::new(FixedInstancer::new("s", instances(&[A])), probe.factory());
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("s", instances(&[A])), probe.factory());
     until_ready(&endpointer, &[A]).await;
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::new());
     let calls: Vec<_> = (0..10).map(|_| tokio::spawn(balanced.clone().ask(""))).collect();
     settle().await;
-    assert_eq!(endpointer.load().ready()[0].in_flight(), 10);
+    assert_eq!(endpointer.endpoints().load().ready()[0].in_flight(), 10);
     for call in &calls[..5] {
         call.abort();
     }
     settle().await;
-    assert_eq!(endpointer.load().ready()[0].in_flight(), 5, "a dropped call is counted out");
+    assert_eq!(
+        endpointer.endpoints().load().ready()[0].in_flight(),
+        5,
+        "a dropped call is counted out"
+    );
     for call in calls {
         let _ = call.await;
     }
-    assert_eq!(endpointer.load().ready()[0].in_flight(), 0);
+    assert_eq!(endpointer.endpoints().load().ready()[0].in_flight(), 0);
     assert_eq!(ready(&endpointer).len(), 1);
 }

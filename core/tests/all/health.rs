@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use fleetward_core::discovery::Publisher;
 use fleetward_core::endpoints::{EndpointerBuilder, Readiness};
 use fleetward_core::health::{HealthCheck, HealthChecked, HealthReporter, Probe, Probing};
-use fleetward_core::{Endpointer, Error, ErrorKind, Factory, Instance};
+use fleetward_core::{DefaultEndpointer, Endpointer, Error, ErrorKind, Factory, Instance};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{instance, instances, ready, settle, until_ready};
@@ -109,7 +109,7 @@ fn probing(oracle: &Oracle) -> Probing<Oracle> {
 }
 
 fn never_panicking() -> EndpointerBuilder {
-    Endpointer::builder().panic_threshold(0.0)
+    DefaultEndpointer::builder().panic_threshold(0.0)
 }
 
 fn list(addresses: &[&str]) -> Publisher {
@@ -124,7 +124,7 @@ async fn an_instance_falls_ill_and_recovers_after_so_many_probes() {
     oracle.set(B, false);
     let list = list(&[A, B]);
     let checked = HealthChecked::new(unit, probing(&oracle));
-    let endpointer = Endpointer::<()>::new(list, checked);
+    let endpointer = DefaultEndpointer::<()>::new(list, checked);
     until_ready(&endpointer, &[A]).await;
     settle().await;
     assert_eq!(oracle.times(B).len(), 1);
@@ -147,10 +147,10 @@ async fn nobody_is_called_before_its_first_verdict() {
     oracle.hang(B);
     let list = list(&[A, B]);
     let check = probing(&oracle);
-    let endpointer = Endpointer::<()>::new(list, HealthChecked::new(unit, check));
+    let endpointer = DefaultEndpointer::<()>::new(list, HealthChecked::new(unit, check));
     sleep(Duration::from_millis(400)).await;
     assert!(ready(&endpointer).is_empty(), "a fresh client does not panic, it waits");
-    assert_eq!(endpointer.load().ready().resting().len(), 2);
+    assert_eq!(endpointer.endpoints().load().ready().resting().len(), 2);
     sleep(Duration::from_millis(200)).await;
     assert_eq!(ready(&endpointer), [instance(A).id().clone()]);
     sleep(Duration::from_millis(500)).await;
@@ -165,15 +165,15 @@ async fn a_bad_one_that_spoke_first_is_not_called_while_others_may_be_well() {
         fast.hang(later);
     }
     let check = probing(&fast);
-    let endpointer = Endpointer::<()>::new(list.clone(), HealthChecked::new(unit, check));
+    let endpointer = DefaultEndpointer::<()>::new(list.clone(), HealthChecked::new(unit, check));
     list.publish(instances(&[A, B, C]));
     sleep(Duration::from_millis(900)).await;
     assert!(ready(&endpointer).is_empty());
-    let error = endpointer.load().no_endpoints("greeter").to_string();
+    let error = endpointer.endpoints().load().no_endpoints("greeter").to_string();
     assert!(error.contains("the oracle says no") && error.contains(A), "{error}");
     // Then those that hang are known to be unhealthy too, and all three are better than none.
     sleep(Duration::from_millis(200)).await;
-    assert!(endpointer.load().is_panicking());
+    assert!(endpointer.endpoints().load().is_panicking());
     assert_eq!(ready(&endpointer).len(), 3);
 }
 
@@ -184,7 +184,7 @@ async fn the_reason_is_named_where_nothing_is_ready() {
     let checked = HealthChecked::new(unit, probing(&oracle));
     let endpointer = never_panicking().build::<(), _, _>(list(&[A]), checked);
     sleep(Duration::from_secs(3)).await;
-    let error = endpointer.load().no_endpoints("greeter").to_string();
+    let error = endpointer.endpoints().load().no_endpoints("greeter").to_string();
     assert!(error.contains("health check: timed out: no answer within 1s"), "{error}");
     assert!(error.contains(A), "{error}");
 }
@@ -199,8 +199,9 @@ async fn however_many_instances_there_are_only_so_many_are_probed_at_once() {
     }
     let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
     let check = Probing::new(oracle.clone()).with_max_concurrent(20).with_seed(1);
-    let endpointer = Endpointer::<()>::new(list(&addresses), HealthChecked::new(unit, check));
-    endpointer.wait_for(|set| set.ready().len() == 1800).await;
+    let endpointer =
+        DefaultEndpointer::<()>::new(list(&addresses), HealthChecked::new(unit, check));
+    endpointer.endpoints().wait_for(|set| set.ready().len() == 1800).await;
     sleep(Duration::from_secs(60)).await;
     assert_eq!(oracle.inner.most.load(Ordering::SeqCst), 20);
     assert!(addresses.iter().all(|address| oracle.times(address).len() >= 3));
@@ -217,9 +218,10 @@ async fn where_everything_hangs_calls_wait_for_about_one_timeout() {
     addresses.iter().for_each(|address| oracle.hang(address));
     let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
     let (check, start) = (probing(&oracle).with_max_concurrent(10), Instant::now());
-    let endpointer = Endpointer::<()>::new(list(&addresses), HealthChecked::new(unit, check));
-    endpointer.wait_for(|set| set.ready().len() > 900).await;
-    assert!(endpointer.load().is_panicking());
+    let endpointer =
+        DefaultEndpointer::<()>::new(list(&addresses), HealthChecked::new(unit, check));
+    endpointer.endpoints().wait_for(|set| set.ready().len() > 900).await;
+    assert!(endpointer.endpoints().load().is_panicking());
     assert_eq!(start.elapsed().as_millis() / 100, 10, "{:?}", start.elapsed());
 }
 
@@ -229,12 +231,13 @@ async fn where_some_answer_those_that_wait_for_their_first_probe_stay_pending() 
     addresses.iter().skip(5).step_by(2).for_each(|address| oracle.hang(address));
     let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
     let check = probing(&oracle).with_max_concurrent(10).with_interval(Duration::from_secs(600));
-    let endpointer = Endpointer::<()>::new(list(&addresses), HealthChecked::new(unit, check));
+    let endpointer =
+        DefaultEndpointer::<()>::new(list(&addresses), HealthChecked::new(unit, check));
     let hanging = oracle.inner.hanging.lock().unwrap().clone();
     for _ in 0..200 {
         sleep(Duration::from_millis(500)).await;
         let bad = ready(&endpointer).iter().filter(|id| hanging.contains(&id.to_string())).count();
-        assert_eq!((bad, endpointer.load().is_panicking()), (0, false));
+        assert_eq!((bad, endpointer.endpoints().load().is_panicking()), (0, false));
     }
     assert_eq!(ready(&endpointer).len(), 1000 - hanging.len());
 }
@@ -247,7 +250,8 @@ async fn the_probes_of_many_endpoints_spread_over_the_interval_and_repeat_under_
     for _ in 0..2 {
         let (oracle, start) = (Oracle::default(), Instant::now());
         let check = Probing::new(oracle.clone()).with_seed(3).with_max_concurrent(10_000);
-        let endpointer = Endpointer::<()>::new(list(&addresses), HealthChecked::new(unit, check));
+        let endpointer =
+            DefaultEndpointer::<()>::new(list(&addresses), HealthChecked::new(unit, check));
         sleep(Duration::from_secs(100)).await;
         drop(endpointer);
         let times = oracle.inner.times.lock().unwrap().clone();
@@ -302,7 +306,7 @@ impl HealthCheck<()> for Odd {
 async fn a_check_ends_with_its_instance_and_with_the_last_handle() {
     let (odd, list) = (Odd::default(), list(&[A, B]));
     let endpointer =
-        Endpointer::<()>::new(list.clone(), HealthChecked::new(unit, Arc::new(odd.clone())));
+        DefaultEndpointer::<()>::new(list.clone(), HealthChecked::new(unit, Arc::new(odd.clone())));
     until_ready(&endpointer, &[A, B]).await;
     assert_eq!(odd.alive.load(Ordering::SeqCst), 2);
     list.publish(instances(&[B]));
@@ -324,13 +328,13 @@ async fn a_check_that_panics_or_ends_leaves_no_endpoint_behind() {
     let endpointer = build("10.0.0.1:1");
     until_ready(&endpointer, &["10.0.0.1:1"]).await;
     until_ready(&endpointer, &[]).await;
-    let error = endpointer.load().no_endpoints("greeter").to_string();
+    let error = endpointer.endpoints().load().no_endpoints("greeter").to_string();
     assert!(error.contains("the health check panicked"), "{error}");
     // It runs again.
     until_ready(&endpointer, &["10.0.0.1:1"]).await;
     let endpointer = build("10.0.0.1:2");
     sleep(Duration::from_secs(1)).await;
-    let error = endpointer.load().no_endpoints("greeter").to_string();
+    let error = endpointer.endpoints().load().no_endpoints("greeter").to_string();
     assert!(error.contains("ended without a word"), "{error}");
     let endpointer = build("10.0.0.1:3");
     until_ready(&endpointer, &["10.0.0.1:3"]).await;
@@ -403,7 +407,7 @@ async fn a_probe_of_its_own_keeps_its_verdict_when_the_connection_is_lost() {
     until_ready(&endpointer, &[A]).await;
     lines.of(A).set_failed(refused());
     until_ready(&endpointer, &[]).await;
-    let error = endpointer.load().no_endpoints("greeter").to_string();
+    let error = endpointer.endpoints().load().no_endpoints("greeter").to_string();
     assert!(error.contains("connection refused"), "{error}");
     oracle.pass(A, 3).await;
     lines.of(A).set_ready();
@@ -422,8 +426,8 @@ async fn the_truth_table_of_who_is_called() {
         let (list, lines) = (Publisher::new("greeter"), Lines::default());
         let subject = instance(A).with_weight(if draining { 0 } else { 1 });
         list.publish(instances(&OTHERS).into_iter().chain([subject]));
-        let endpointer = Endpointer::<()>::new(list, lines.clone());
-        endpointer.wait_for(|set| set.ready().len() == 4 - usize::from(draining)).await;
+        let endpointer = DefaultEndpointer::<()>::new(list, lines.clone());
+        endpointer.endpoints().wait_for(|set| set.ready().len() == 4 - usize::from(draining)).await;
         for other in OTHERS {
             let health = lines.of(other).health();
             if panic { health.unhealthy(refused()) } else { health.healthy() }
@@ -447,7 +451,7 @@ async fn the_truth_table_of_who_is_called() {
             "draining={draining} connectivity={connectivity} checked={checked} panic={panic}"
         );
         assert_eq!(called, expected, "{row}");
-        assert_eq!(endpointer.load().is_panicking(), panic, "{row}");
+        assert_eq!(endpointer.endpoints().load().is_panicking(), panic, "{row}");
         let others = ready(&endpointer).len() - usize::from(called);
         assert_eq!(others, 3, "healthy, or better than nothing: {row}");
     }

@@ -13,7 +13,7 @@ use fleetward_core::outlier::OutlierDetection;
 use fleetward_core::retry::{
     HedgeDelay, RetryBudget, RetryClassifier, RetryError, Throttle, Verdict,
 };
-use fleetward_core::{Balanced, Balancer, BoxError, Endpointer, Retry};
+use fleetward_core::{Balanced, Balancer, BoxError, DefaultEndpointer, Endpointer, Retry};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, service_fn};
@@ -406,7 +406,7 @@ async fn concurrent_attempts_go_to_different_instances() {
         probe.slow_calls(address, Duration::from_secs(1));
     }
     let list = FixedInstancer::new("s", instances(&[A, B, C]));
-    let endpointer = Endpointer::new(list, probe.factory());
+    let endpointer = DefaultEndpointer::new(list, probe.factory());
     until_ready(&endpointer, &[A, B, C]).await;
     let retry = Retry::new(3, Duration::from_secs(60)).hedge(HedgeDelay::fixed(millis(10)));
     let client = retry.layer(Balanced::new(endpointer.clone(), Random::with_seed(1)));
@@ -414,7 +414,7 @@ async fn concurrent_attempts_go_to_different_instances() {
         client.clone().ask("").await.unwrap();
         assert_eq!([A, B, C].map(|address| probe.calls(address)), [round; 3]);
     }
-    assert!(endpointer.load().ready().iter().all(|member| member.in_flight() == 0));
+    assert!(endpointer.endpoints().load().ready().iter().all(|member| member.in_flight() == 0));
 }
 
 /// The first that this call has not tried.
@@ -439,7 +439,7 @@ async fn the_deadline_is_a_failure_of_every_instance_that_had_not_answered() {
     let list = FixedInstancer::new("s", instances(&all));
     let detection = OutlierDetection::default().with_max_ejected(1.0);
     let endpointer =
-        Endpointer::builder().outlier_detection(detection).build(list, probe.factory());
+        DefaultEndpointer::builder().outlier_detection(detection).build(list, probe.factory());
     until_ready(&endpointer, &all).await;
     let retry = Retry::new(2, millis(500)).hedge(HedgeDelay::fixed(millis(100)));
     let client = retry.layer(Balanced::new(endpointer.clone(), InOrder));
@@ -452,7 +452,7 @@ async fn the_deadline_is_a_failure_of_every_instance_that_had_not_answered() {
             .map(|a| (a.instance.as_ref().unwrap().as_str(), a.elapsed))
             .collect();
         assert_eq!(took, [(A, millis(500)), (B, millis(400))]);
-        assert!(endpointer.load().ready().iter().all(|member| member.in_flight() == 0));
+        assert!(endpointer.endpoints().load().ready().iter().all(|member| member.in_flight() == 0));
     }
     until_ready(&endpointer, &all[2..]).await;
     assert_eq!(client.ask("").await.unwrap(), C);

@@ -8,7 +8,7 @@ use fleetward_balancers::RoundRobin;
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::limit::{ConcurrencyLimit, Limited};
 use fleetward_core::outlier::OutlierDetection;
-use fleetward_core::{Balanced, BoxError, Endpointer, Error, ErrorKind, Retry};
+use fleetward_core::{Balanced, BoxError, DefaultEndpointer, Endpointer, Error, ErrorKind, Retry};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{Notify, mpsc};
@@ -270,7 +270,7 @@ async fn a_full_instance_is_no_failing_one_and_a_retry_goes_elsewhere() {
     let list = FixedInstancer::new("s", instances(&[A, B]));
     let limit = ConcurrencyLimit::new(1);
     let detection = OutlierDetection::default().with_consecutive_failures(Some(1));
-    let endpointer = Endpointer::builder()
+    let endpointer = DefaultEndpointer::builder()
         .outlier_detection(detection)
         .build(list, limit.per_instance(probe.factory()));
     until_ready(&endpointer, &[A, B]).await;
@@ -288,7 +288,7 @@ async fn a_full_instance_is_no_failing_one_and_a_retry_goes_elsewhere() {
     }
     assert_eq!(probe.calls(A), 1, "nothing else was sent there");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let set = endpointer.load();
+    let set = endpointer.endpoints().load();
     assert_eq!(set.ready().len(), 2, "not ejected");
     let full = set.ready().iter().find(|member| member.instance().id().as_str() == A).unwrap();
     assert_eq!(full.in_flight(), 1);

@@ -8,6 +8,7 @@ mod endpointer;
 mod fake_registry;
 mod fake_source;
 mod feedback;
+mod fixed_endpointer;
 mod go_kit;
 mod go_kit_faults;
 mod go_kit_faults_discovery;

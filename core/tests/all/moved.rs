@@ -10,7 +10,9 @@ use fleetward_core::balancing::{PickContext, ReadySet};
 use fleetward_core::context::{CallContext, ContextCarrier};
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::retry::Verdict;
-use fleetward_core::{Balanced, Balancer, BoxError, Endpointer, Instance, Retry};
+use fleetward_core::{
+    Balanced, Balancer, BoxError, DefaultEndpointer, Endpointer, Instance, Retry,
+};
 use futures::future::BoxFuture;
 use http::Request;
 use tokio::sync::Notify;
@@ -104,7 +106,8 @@ async fn balanced(fleet: &Arc<Fleet>, waits: bool, addresses: &[&str]) -> Balanc
         let of = Of { address, fleet: fleet.clone(), waits };
         async move { Ok::<_, Infallible>(of) }
     };
-    let endpointer = Endpointer::new(FixedInstancer::new("s", instances(addresses)), factory);
+    let endpointer =
+        DefaultEndpointer::new(FixedInstancer::new("s", instances(addresses)), factory);
     until_ready(&endpointer, addresses).await;
     Balanced::new(endpointer, First)
 }
@@ -128,20 +131,20 @@ async fn its_attempts_still_leave_out_what_was_tried_and_instances_see_no_contex
 async fn what_was_taken_back_does_not_leave_afterwards() {
     let fleet = Arc::<Fleet>::default();
     let balanced = balanced(&fleet, true, &[B]).await;
-    let endpointer = balanced.endpointer().clone();
+    let endpointer = balanced.endpoints().clone();
     let retry = Retry::with_callback(Duration::from_secs(5), |_, _| Verdict::Return)
         .max_attempts(1)
         .timeout(Duration::from_millis(100));
     let error = retry.layer(Moved(balanced)).oneshot(Request::new(())).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert_eq!(error.attempts()[0].instance.as_ref().unwrap().as_str(), B);
-    let in_flight = || endpointer.load().ready()[0].in_flight();
+    let in_flight = || endpointer.endpoints().load().ready()[0].in_flight();
     assert_eq!(in_flight(), 1, "its task does not know yet");
     fleet.ready.store(true, Ordering::SeqCst);
     fleet.wakes.notify_waiters();
     settle().await;
     assert_eq!(in_flight(), 0);
     assert_eq!(fleet.calls.load(Ordering::SeqCst), 0, "it has left after all");
-    let latency = endpointer.load().ready()[0].latency(Instant::now());
+    let latency = endpointer.endpoints().load().ready()[0].latency(Instant::now());
     assert!(latency >= Some(5.0), "the instance was too slow: {latency:?}");
 }

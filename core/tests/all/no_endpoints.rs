@@ -8,7 +8,9 @@ use fleetward_core::discovery::{
 };
 use fleetward_core::endpoints::{Outcome, Readiness};
 use fleetward_core::outlier::OutlierDetection;
-use fleetward_core::{Endpointer, Error, ErrorKind, Factory, Instance, Instancer, ServiceName};
+use fleetward_core::{
+    DefaultEndpointer, Endpointer, Error, ErrorKind, Factory, Instance, Instancer, ServiceName,
+};
 use tokio::time::sleep;
 
 use crate::fake_source::{FakeSource, reflect, unreadable};
@@ -16,9 +18,9 @@ use crate::support::{Probe, instance, settle, until_ready};
 
 /// What a call hears once the endpointer has made up its mind.
 async fn heard(instancer: impl Instancer) -> String {
-    let endpointer = Endpointer::new(instancer, Probe::default().factory());
+    let endpointer = DefaultEndpointer::new(instancer, Probe::default().factory());
     sleep(Duration::from_secs(1)).await;
-    endpointer.load().no_endpoints("greeter").to_string()
+    endpointer.endpoints().load().no_endpoints("greeter").to_string()
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,8 +58,8 @@ async fn what_filters_leave_out_is_counted() {
     let list = Publisher::new("greeter");
     list.publish([instance("10.0.0.1:80")]);
     let view = list.clone().view(Filter::version("v2")).view(Filter::zone("a"));
-    let endpointer = Endpointer::new(view, Probe::default().factory());
-    let heard = || endpointer.load().no_endpoints("greeter").to_string();
+    let endpointer = DefaultEndpointer::new(view, Probe::default().factory());
+    let heard = || endpointer.endpoints().load().no_endpoints("greeter").to_string();
     settle().await;
     assert!(heard().contains("the filters leave out the one instance that is registered"));
     // Though the set that is shown is the same.
@@ -135,7 +137,7 @@ async fn why_none_is_ready_is_counted_by_reason() {
     let (list, lines) = (Publisher::new("greeter"), Lines::default());
     let outliers =
         OutlierDetection::default().with_consecutive_failures(Some(1)).with_max_ejected(1.0);
-    let builder = Endpointer::builder().panic_threshold(0.0).outlier_detection(outliers);
+    let builder = DefaultEndpointer::builder().panic_threshold(0.0).outlier_detection(outliers);
     let endpointer = builder.build(list.clone(), lines.clone());
     let at = |port: u16| format!("10.0.0.1:{port}");
     list.publish((1..=7).map(|port| instance(&at(port)).with_weight(u32::from(port != 5))));
@@ -146,8 +148,8 @@ async fn why_none_is_ready_is_counted_by_reason() {
     let health = lines.of(&at(4)).health();
     health.unhealthy(Error::new(ErrorKind::Unavailable, "it answered 503"));
     settle().await;
-    assert!(endpointer.load().ready().is_empty());
-    let error = endpointer.load().no_endpoints("greeter").to_string();
+    assert!(endpointer.endpoints().load().ready().is_empty());
+    let error = endpointer.endpoints().load().no_endpoints("greeter").to_string();
     let why = "no instance is ready: 1 draining, 2 failed to connect, 2 connecting, 1 not yet found healthy, 1 unhealthy (";
     assert!(error.contains(why), "{error}");
     assert!(error.contains("known=7") && error.contains("cause=unavailable: connection refused"));
@@ -156,9 +158,9 @@ async fn why_none_is_ready_is_counted_by_reason() {
     health.healthy();
     until_ready(&endpointer, &[&at(4)]).await;
     for _ in 0..5 {
-        endpointer.load().ready()[0].begin().finish(Outcome::FAILURE);
+        endpointer.endpoints().load().ready()[0].begin().finish(Outcome::FAILURE);
     }
     sleep(Duration::from_secs(1)).await;
-    let error = endpointer.load().no_endpoints("greeter").to_string();
+    let error = endpointer.endpoints().load().no_endpoints("greeter").to_string();
     assert!(error.contains("1 not yet found healthy, 1 ejected ("), "{error}");
 }

@@ -11,7 +11,9 @@ use fleetward_core::discovery::{InstancerExt, Publisher};
 use fleetward_core::endpoints::EndpointSet;
 use fleetward_core::health::{HealthCheck, HealthChecked, HealthReporter};
 use fleetward_core::registration::Status;
-use fleetward_core::{Endpointer, Error, ErrorKind, Instance, Instancer, RegisterOptions};
+use fleetward_core::{
+    DefaultEndpointer, Endpointer, Error, ErrorKind, Instance, Instancer, RegisterOptions,
+};
 use tokio::time::{sleep, timeout};
 
 use crate::fake_registry::{FakeRegistry, TTL, options, register, register_with};
@@ -33,12 +35,12 @@ async fn a_view_that_panics_leaves_the_endpoints_connected_and_says_so() {
         assert!(!panics.load(Ordering::Relaxed), "a bug in a view, on purpose");
         all.to_vec()
     });
-    let endpointer = Endpointer::new(view, probe.factory());
+    let endpointer = DefaultEndpointer::new(view, probe.factory());
     until_ready(&endpointer, &[A, B]).await;
 
     broken.store(true, Ordering::Relaxed);
     list.publish(instances(&[B, C]));
-    let stale = timeout(MINUTE, endpointer.wait_for(|set| set.freshness().is_stale()));
+    let stale = timeout(MINUTE, endpointer.endpoints().wait_for(|set| set.freshness().is_stale()));
     let stale = stale.await.unwrap();
     let reason = stale.freshness().error().unwrap().to_string();
     assert!(reason.contains("the view panicked"), "{reason}");
@@ -48,7 +50,9 @@ async fn a_view_that_panics_leaves_the_endpoints_connected_and_says_so() {
 
     // Nothing new is published: it is asked again all the same, and what was removed leaves.
     broken.store(false, Ordering::Relaxed);
-    let fresh = endpointer.wait_for(|set| !set.freshness().is_stale() && set.ready().len() == 2);
+    let fresh = endpointer
+        .endpoints()
+        .wait_for(|set| !set.freshness().is_stale() && set.ready().len() == 2);
     timeout(MINUTE, fresh).await.unwrap();
     until_ready(&endpointer, &[B, C]).await;
     settle().await;
@@ -70,10 +74,10 @@ impl Wake for Bad {
 async fn an_endpointer_whose_task_panics_starts_over_from_its_inputs() {
     let (list, probe) = (Publisher::new("s"), Probe::default());
     list.publish(instances(&[A, B]));
-    let endpointer = Endpointer::new(list.clone(), probe.factory());
+    let endpointer = DefaultEndpointer::new(list.clone(), probe.factory());
     until_ready(&endpointer, &[A, B]).await;
     let waker = Arc::new(Bad(false.into()));
-    let mut waiting = Box::pin(endpointer.wait_for(EndpointSet::is_panicking));
+    let mut waiting = Box::pin(endpointer.endpoints().wait_for(EndpointSet::is_panicking));
     let context = &mut std::task::Context::from_waker(Waker::noop());
     let woken = Waker::from(waker.clone());
     for _ in 0..5 {
@@ -86,7 +90,7 @@ async fn an_endpointer_whose_task_panics_starts_over_from_its_inputs() {
     waker.0.store(true, Ordering::Relaxed);
     assert!(waiting.as_mut().poll(context).is_pending());
     list.publish(instances(&[A, C]));
-    let moved = endpointer.wait_for(|set| {
+    let moved = endpointer.endpoints().wait_for(|set| {
         let ids: Vec<_> = set.ready().iter().map(|m| m.instance().id().to_string()).collect();
         ids == [A, C] && !set.freshness().is_stale()
     });
@@ -134,12 +138,14 @@ async fn errors_that_panic_when_they_are_dropped_stop_nothing() {
     };
     list.publish(instances(&[A, B]));
     let backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(20)).unwrap();
-    let endpointer = Endpointer::builder().backoff(backoff).build(list.clone(), factory);
-    let both = endpointer.wait_for(|set| set.ready().len() == 2 && !set.freshness().is_stale());
+    let endpointer = DefaultEndpointer::builder().backoff(backoff).build(list.clone(), factory);
+    let both = endpointer
+        .endpoints()
+        .wait_for(|set| set.ready().len() == 2 && !set.freshness().is_stale());
     timeout(MINUTE, both).await.unwrap();
     assert!(dropped.load(Ordering::Relaxed) > 0);
     list.publish(instances(&[C]));
-    timeout(MINUTE, endpointer.wait_for(|set| set.ready().len() == 1)).await.unwrap();
+    timeout(MINUTE, endpointer.endpoints().wait_for(|set| set.ready().len() == 1)).await.unwrap();
     assert_eq!(probe.made(B), 1);
 }
 
@@ -174,10 +180,10 @@ async fn services_that_panic_when_they_are_cloned_or_dropped_stop_nothing() {
             let (address, clones) = (instance.address().to_string(), clones.clone());
             async move { Ok::<_, Error>(Fragile { address, clones, at, drops }) }
         };
-        let endpointer = Endpointer::new(list.clone(), factory);
+        let endpointer = DefaultEndpointer::new(list.clone(), factory);
         for addresses in [&[A, B][..], &[B, C], &[A, C], &[B]] {
             list.publish(instances(addresses));
-            let moved = endpointer.wait_for(|set| {
+            let moved = endpointer.endpoints().wait_for(|set| {
                 let ready = set.ready();
                 let found: Vec<_> = (0..ready.len())
                     .filter_map(|at| Some(set.service(at)?.address.clone()))
@@ -333,10 +339,10 @@ async fn a_check_that_cannot_even_begin_is_begun_again() {
     let factory = |_: Arc<Instance>| async { Ok::<_, Error>(()) };
     let checked = HealthChecked::new(factory, Eager(broken.clone()));
     let endpointer =
-        Endpointer::builder().panic_threshold(0.0).build::<(), _, _>(list.clone(), checked);
+        DefaultEndpointer::builder().panic_threshold(0.0).build::<(), _, _>(list.clone(), checked);
     sleep(MINUTE).await;
-    let error = endpointer.load().no_endpoints("s").to_string();
+    let error = endpointer.endpoints().load().no_endpoints("s").to_string();
     assert!(error.contains("the health check panicked"), "{error}");
     broken.store(false, Ordering::Relaxed);
-    timeout(MINUTE, endpointer.wait_for(|set| set.ready().len() == 1)).await.unwrap();
+    timeout(MINUTE, endpointer.endpoints().wait_for(|set| set.ready().len() == 1)).await.unwrap();
 }

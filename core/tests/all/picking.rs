@@ -5,7 +5,7 @@ use std::time::Duration;
 use fleetward_core::balancing::{PickContext, ReadySet, pick_allowed};
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::endpoints::Member;
-use fleetward_core::{Balanced, Balancer, Endpointer, InstanceId, Retry};
+use fleetward_core::{Balanced, Balancer, DefaultEndpointer, InstanceId, Retry};
 use tower::Layer;
 
 use crate::support::{AskExt as _, Probe, instance, instances, until_ready};
@@ -81,7 +81,8 @@ async fn a_retry_goes_again_to_the_only_instance_that_its_balancer_takes() {
     for (balancer, all) in takes_only_a.into_iter().zip([&[A, B][..], &[A]]) {
         let probe = Probe::default();
         probe.fail_calls(A);
-        let endpointer = Endpointer::new(FixedInstancer::new("s", instances(all)), probe.factory());
+        let endpointer =
+            DefaultEndpointer::new(FixedInstancer::new("s", instances(all)), probe.factory());
         until_ready(&endpointer, all).await;
         let client = Retry::new(3, Duration::from_secs(5))
             .layer(Balanced::new(endpointer.clone(), balancer()));

@@ -11,7 +11,8 @@ use fleetward_core::discovery::{InstancerExt, Publisher};
 use fleetward_core::endpoints::Readiness;
 use fleetward_core::registration::Status;
 use fleetward_core::{
-    Balanced, Balancer, Endpointer, Error, ErrorKind, Instance, Instancer, Subscription,
+    Balanced, Balancer, DefaultEndpointer, Endpointer, Error, ErrorKind, Instance, Instancer,
+    Subscription,
 };
 use tokio::runtime::Builder;
 
@@ -74,17 +75,17 @@ impl Drop for Hooked {
     }
 }
 
-fn endpoints(list: &Publisher) -> Endpointer<String> {
+fn endpoints(list: &Publisher) -> DefaultEndpointer<String> {
     list.publish(instances(&[A]));
-    Endpointer::new(list.clone(), |instance: Arc<Instance>| async move {
+    DefaultEndpointer::new(list.clone(), |instance: Arc<Instance>| async move {
         Ok::<_, Error>(instance.id().to_string())
     })
 }
 
-async fn moves_on(list: &Publisher, endpointer: &Endpointer<String>) {
+async fn moves_on(list: &Publisher, endpointer: &DefaultEndpointer<String>) {
     for addresses in [&[A, B][..], &[B], &[A, B]] {
         list.publish(instances(addresses));
-        endpointer.wait_for(|set| set.ready().len() == addresses.len()).await;
+        endpointer.endpoints().wait_for(|set| set.ready().len() == addresses.len()).await;
     }
 }
 
@@ -97,7 +98,7 @@ fn a_balancer_that_attaches_others_while_it_prepares_gets_on() {
         let (again, kept) = (endpointer.clone(), Mutex::new(None));
         let hook = move || {
             let other = Balanced::new(again.clone(), Hooked::default());
-            assert!(other.endpointer().load().known() <= 2);
+            assert!(other.endpoints().load().known() <= 2);
             drop(Balanced::new(again.clone(), Hooked::default()));
             let before = kept.lock().unwrap().replace(other);
             drop(before);
@@ -131,7 +132,7 @@ fn a_balancer_that_waits_for_a_thread_which_attaches_gets_on() {
 /// Without end: each one that is attached attaches the next.
 #[test]
 fn balancers_that_attach_one_another_for_ever_do_not_stop_the_set() {
-    fn next(endpointer: &Endpointer<String>, all: &Arc<Mutex<Vec<Balanced<String>>>>) {
+    fn next(endpointer: &DefaultEndpointer<String>, all: &Arc<Mutex<Vec<Balanced<String>>>>) {
         let balancer = Arc::new(Hooked::default());
         let (again, others) = (endpointer.clone(), all.clone());
         let hook = move || next(&again, &others);
@@ -179,13 +180,13 @@ fn a_balancer_that_comes_back_when_it_is_dropped_gets_on() {
 /// What a balancer has prepared is dropped with the set.
 #[test]
 fn what_was_prepared_may_come_back_when_it_is_dropped() {
-    struct Back(Endpointer<String>);
+    struct Back(DefaultEndpointer<String>);
     impl Drop for Back {
         fn drop(&mut self) {
             drop(Balanced::new(self.0.clone(), Hooked::default()));
         }
     }
-    struct Makes(Endpointer<String>);
+    struct Makes(DefaultEndpointer<String>);
     impl fmt::Debug for Makes {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("Makes")

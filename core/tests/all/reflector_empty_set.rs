@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleetward_core::discovery::{EmptySetPolicy, ReflectorConfig};
-use fleetward_core::{Endpointer, ErrorKind, Instancer, Subscription};
+use fleetward_core::{DefaultEndpointer, ErrorKind, Instancer, Subscription};
 use tokio::time::{Instant, sleep};
 
 use crate::fake_source::{FakeSource, entries, ids, is_fresh, reflect, reflect_with};
@@ -200,7 +200,7 @@ async fn what_is_held_does_not_count_as_an_error_of_the_registry() {
     let source = FakeSource::of(&ALL);
     let reflector = reflect_with(&source, policy(EmptySetPolicy::Hold));
     let mut subscription = reflector.subscribe();
-    let builder = Endpointer::builder().invalidate_on_error(MINUTE / 6);
+    let builder = DefaultEndpointer::builder().invalidate_on_error(MINUTE / 6);
     let endpointer = builder.build(reflector, Probe::default().factory());
     until_ready(&endpointer, &ALL).await;
     source.will_list(entries(&ALL[..2]));

@@ -8,7 +8,7 @@ use fleetward_balancers::RoundRobin;
 use fleetward_core::context::WithContext;
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::retry::{Hedge, HedgeDelay, RatioBudget, RetryBudget, Throttle};
-use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instance, Retry};
+use fleetward_core::{Balanced, BoxError, DefaultEndpointer, Error, Instance, Retry};
 use futures::future::BoxFuture;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
@@ -123,7 +123,7 @@ async fn a_call_that_an_instance_makes_deposits_for_itself() {
         }
     };
     const A: &str = "10.0.0.1:80";
-    let endpointer = Endpointer::new(FixedInstancer::new("s", instances(&[A])), factory);
+    let endpointer = DefaultEndpointer::new(FixedInstancer::new("s", instances(&[A])), factory);
     until_ready(&endpointer, &[A]).await;
     let outer = retry(&budget).layer(Balanced::new(endpointer, RoundRobin::new()));
     for _ in 0..CALLS {

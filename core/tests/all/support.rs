@@ -161,13 +161,19 @@ impl Service<&'static str> for Probed {
 }
 
 /// The ids that can be picked.
-pub(crate) fn ready<S>(endpointer: &Endpointer<S>) -> Vec<InstanceId> {
-    endpointer.load().ready().iter().map(|member| member.instance().id().clone()).collect()
+pub(crate) fn ready<S>(endpointer: &impl Endpointer<S>) -> Vec<InstanceId> {
+    endpointer
+        .endpoints()
+        .load()
+        .ready()
+        .iter()
+        .map(|member| member.instance().id().clone())
+        .collect()
 }
 
 /// Waits, on the runtime's clock, until exactly these can be picked.
-pub(crate) async fn until_ready<S>(endpointer: &Endpointer<S>, ids: &[&str]) {
-    let wait = endpointer.wait_for(|set| {
+pub(crate) async fn until_ready<S>(endpointer: &impl Endpointer<S>, ids: &[&str]) {
+    let wait = endpointer.endpoints().wait_for(|set| {
         let now: Vec<_> = set.ready().iter().map(|m| m.instance().id().to_string()).collect();
         now == ids
     });

@@ -8,7 +8,9 @@ use std::time::Duration;
 use fleetward_core::discovery::{Entry, FixedInstancer};
 use fleetward_core::endpoints::Readiness;
 use fleetward_core::model::Tags;
-use fleetward_core::{Endpointer, Error, ErrorKind, Factory, Instance, Instancer};
+use fleetward_core::{
+    DefaultEndpointer, Endpointer, Error, ErrorKind, Factory, Instance, Instancer,
+};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -160,7 +162,7 @@ async fn failures_that_go_on_are_two_lines_and_not_one_each() {
     let log = Log::start();
     let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80").unwrap()]);
     let (send, mut lines) = tokio::sync::mpsc::unbounded_channel();
-    let endpointer = Endpointer::<()>::new(list, Lines(send));
+    let endpointer = DefaultEndpointer::<()>::new(list, Lines(send));
     let readiness = lines.recv().await.unwrap();
     let refused = || Error::new(ErrorKind::Unavailable, "connection refused");
     for _ in 0..2 {
@@ -183,11 +185,11 @@ async fn failures_that_go_on_are_two_lines_and_not_one_each() {
     let log = Log::start();
     let runs = std::sync::atomic::AtomicUsize::new(0);
     let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80").unwrap()]);
-    let endpointer = Endpointer::new(list, move |_: Arc<Instance>| {
+    let endpointer = DefaultEndpointer::new(list, move |_: Arc<Instance>| {
         let run = runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         async move { if run < 50 { Err("as it must") } else { Ok(()) } }
     });
-    endpointer.wait_for(|set| set.ready().len() == 1).await;
+    endpointer.endpoints().wait_for(|set| set.ready().len() == 1).await;
     let told = log.lines("10.0.0.1:80");
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].contains("factory failed") && told[1].contains("failures=50"), "{told:?}");
@@ -199,7 +201,8 @@ async fn neither_a_fleet_nor_a_registry_chooses_the_volume_of_the_log() {
     let at = |n: u32| format!("10.0.{}.{}:80", n >> 8, n & 255);
     let fleet: Vec<_> = (1..=1000).map(|n| Instance::new(at(n)).unwrap()).collect();
     let (send, mut lines) = tokio::sync::mpsc::unbounded_channel();
-    let endpointer = Endpointer::<()>::new(FixedInstancer::new("greeter", fleet), Lines(send));
+    let endpointer =
+        DefaultEndpointer::<()>::new(FixedInstancer::new("greeter", fleet), Lines(send));
     let mut all = Vec::new();
     while all.len() < 1000 {
         all.push(lines.recv().await.unwrap());
@@ -273,7 +276,7 @@ async fn only_changes_of_health_are_told() {
     let log = Log::start();
     let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80").unwrap()]);
     let (send, mut lines) = tokio::sync::mpsc::unbounded_channel();
-    let endpointer = Endpointer::<()>::new(list, Lines(send));
+    let endpointer = DefaultEndpointer::<()>::new(list, Lines(send));
     let readiness = lines.recv().await.unwrap();
     let health = readiness.health();
     let ill = || Error::new(ErrorKind::Unavailable, "status\n503");
@@ -305,16 +308,19 @@ async fn a_subscriber_that_panics_stops_nothing() {
     let source = FakeSource::of(&["10.0.0.1:80", "10.0.0.2:80"]);
     let reflector = reflect(&source);
     let endpointer =
-        Endpointer::new(reflector.clone(), |_: Arc<Instance>| async { Ok::<_, Error>(()) });
+        DefaultEndpointer::new(reflector.clone(), |_: Arc<Instance>| async { Ok::<_, Error>(()) });
     let registry = FakeRegistry::new();
     let registration = register(&registry).await.unwrap();
-    endpointer.wait_for(|set| set.ready().len() == 2).await;
+    endpointer.endpoints().wait_for(|set| set.ready().len() == 2).await;
     source.will_list(entries(&["10.0.0.1:80"]));
     source.delete("10.0.0.2:80");
     registry.lose();
-    endpointer.wait_for(|set| set.ready().len() == 1 && !set.freshness().is_stale()).await;
+    endpointer
+        .endpoints()
+        .wait_for(|set| set.ready().len() == 1 && !set.freshness().is_stale())
+        .await;
     source.go_down();
-    endpointer.wait_for(|set| set.freshness().is_stale()).await;
+    endpointer.endpoints().wait_for(|set| set.freshness().is_stale()).await;
     sleep(TTL).await;
     assert!(registry.is_held() && registration.status().is_registered());
     registration.deregister().await.unwrap();

@@ -11,7 +11,9 @@ use fleetward_core::balancing::WaitForReady;
 use fleetward_core::discovery::Publisher;
 use fleetward_core::limit::ConcurrencyLimit;
 use fleetward_core::retry::{HedgeDelay, RetryClassifier, Verdict};
-use fleetward_core::{Balanced, BoxError, Endpointer, Error, ErrorKind, Instance, Retry};
+use fleetward_core::{
+    Balanced, BoxError, DefaultEndpointer, Endpointer, Error, ErrorKind, Instance, Retry,
+};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt as _};
@@ -116,8 +118,8 @@ impl Fleet {
             let of = Of { address: instance.address().to_string(), fleet: fleet.clone() };
             async move { Ok::<_, Error>(of) }
         };
-        let endpointer = Endpointer::new(self.list.clone(), factory);
-        endpointer.wait_for(|set| set.ready().len() == self.size).await;
+        let endpointer = DefaultEndpointer::new(self.list.clone(), factory);
+        endpointer.endpoints().wait_for(|set| set.ready().len() == self.size).await;
         Balanced::new(endpointer, Random::with_seed(7))
     }
 
@@ -225,8 +227,8 @@ async fn full_instances_are_not_waited_for() {
         let of = Of { address: instance.address().to_string(), fleet: fleet.clone() };
         async move { Ok::<_, Error>(of) }
     };
-    let endpointer = Endpointer::new(list, ConcurrencyLimit::new(1).per_instance(factory));
-    endpointer.wait_for(|set| set.ready().len() == 3).await;
+    let endpointer = DefaultEndpointer::new(list, ConcurrencyLimit::new(1).per_instance(factory));
+    endpointer.endpoints().wait_for(|set| set.ready().len() == 3).await;
     let client = once().layer(Balanced::new(endpointer, Random::new()));
     let _under_way: Vec<_> = (0..3).map(|_| tokio::spawn(client.clone().ask(""))).collect();
     tokio::task::yield_now().await;
@@ -256,7 +258,7 @@ async fn an_attempt_that_ends_before_it_left_goes_elsewhere_whatever_the_request
         assert_eq!(failed == 0, goes_elsewhere, "{takes:?}: {failed} of 40");
         // Both are slow, whether or not they had the request.
         let now = Instant::now();
-        let slow = |i| balanced.endpointer().load().ready()[i].latency(now) >= Some(1.0);
+        let slow = |i| balanced.endpoints().load().ready()[i].latency(now) >= Some(1.0);
         assert_eq!([0, 1, 2, 3].map(slow), [true, true, false, false]);
     }
 }

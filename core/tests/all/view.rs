@@ -8,7 +8,8 @@ use fleetward_balancers::Subset;
 use fleetward_core::discovery::{Filter, FixedInstancer, InstancerExt, Publisher};
 use fleetward_core::endpoints::EndpointSet;
 use fleetward_core::{
-    Endpointer, Error, ErrorKind, Instance, InstanceId, Instancer, RegistryHandle, Subscription,
+    DefaultEndpointer, Endpointer, Error, ErrorKind, Instance, InstanceId, Instancer,
+    RegistryHandle, Subscription,
 };
 use futures::{FutureExt, StreamExt};
 
@@ -230,11 +231,11 @@ async fn of_a_hundred_thousand_addresses_only_the_subset_is_dialled() {
         let dials = dialled.clone();
         let view = list.clone().view(subset);
         let chosen = view.subscribe().current().instances[0].id().clone();
-        let endpointer = Endpointer::new(view, move |instance: Arc<Instance>| {
+        let endpointer = DefaultEndpointer::new(view, move |instance: Arc<Instance>| {
             dials.fetch_add(1, Ordering::Relaxed);
             async move { Ok::<_, Error>(instance) }
         });
-        endpointer.wait_for(|set| set.ready().len() == 20).await;
+        endpointer.endpoints().wait_for(|set| set.ready().len() == 20).await;
         tokio::time::sleep(Duration::from_secs(120)).await;
         assert_eq!(dialled.load(Ordering::Relaxed), 20);
         // One of them goes: another takes its place.
@@ -242,7 +243,10 @@ async fn of_a_hundred_thousand_addresses_only_the_subset_is_dialled() {
         let serves = |id: &InstanceId, set: &EndpointSet<Arc<Instance>>| {
             set.ready().iter().any(|endpoint| endpoint.instance().id() == id)
         };
-        endpointer.wait_for(|set| set.ready().len() == 20 && !serves(&chosen, set)).await;
+        endpointer
+            .endpoints()
+            .wait_for(|set| set.ready().len() == 20 && !serves(&chosen, set))
+            .await;
         let moved = dialled.load(Ordering::Relaxed) - 20;
         assert!((1..=5).contains(&moved), "{moved}");
         list.publish(all.iter().cloned());

@@ -11,7 +11,9 @@ use fleetward_core::discovery::Publisher;
 use fleetward_core::endpoints::{Outcome, Readiness};
 use fleetward_core::limit::ConcurrencyLimit;
 use fleetward_core::outlier::OutlierDetection;
-use fleetward_core::{Balanced, BoxError, Endpointer, Error, ErrorKind, Factory, Instance, Retry};
+use fleetward_core::{
+    Balanced, BoxError, DefaultEndpointer, Endpointer, Error, ErrorKind, Factory, Instance, Retry,
+};
 use tokio::time::timeout;
 use tower::{Layer, Service};
 
@@ -61,7 +63,12 @@ pub(crate) const CAUSES: [Cause; 5] =
     [Cause::Removed, Cause::Draining, Cause::Unhealthy, Cause::Disconnected, Cause::Ejected];
 
 impl Cause {
-    pub(crate) fn strike<S>(self, list: &Publisher, said: &Readiness, endpointer: &Endpointer<S>) {
+    pub(crate) fn strike<S>(
+        self,
+        list: &Publisher,
+        said: &Readiness,
+        endpointer: &impl Endpointer<S>,
+    ) {
         let error = || Error::new(ErrorKind::Unavailable, "on purpose");
         match self {
             Self::Removed => list.publish(instances(&[B])),
@@ -69,7 +76,7 @@ impl Cause {
             Self::Unhealthy => said.health().unhealthy(error()),
             Self::Disconnected => said.set_failed(error()),
             Self::Ejected => {
-                let set = endpointer.load();
+                let set = endpointer.endpoints().load();
                 let member = set.ready().iter().find(|m| m.instance().id().as_str() == A);
                 member.unwrap().begin().finish(Outcome::FAILURE);
             }
@@ -86,7 +93,7 @@ async fn who_waits_in_the_queue_of_an_instance_that_leaves_goes_elsewhere() {
         list.publish(instances(&[A]));
         let told = Told::new(&probe);
         let limit = ConcurrencyLimit::new(1).queue(10);
-        let endpointer = Endpointer::builder()
+        let endpointer = DefaultEndpointer::builder()
             .outlier_detection(OutlierDetection::default().with_consecutive_failures(Some(1)))
             .build(list.clone(), limit.per_instance(told.clone()));
         until_ready(&endpointer, &[A]).await;
@@ -119,7 +126,7 @@ async fn an_instance_that_serves_for_want_of_better_ones_keeps_its_queue() {
     list.publish(instances(&[A]));
     let told = Told::new(&probe);
     let limit = ConcurrencyLimit::new(1).queue(10);
-    let endpointer = Endpointer::new(list, limit.per_instance(told.clone()));
+    let endpointer = DefaultEndpointer::new(list, limit.per_instance(told.clone()));
     until_ready(&endpointer, &[A]).await;
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::starting_at(0));
     let calls: Vec<_> = (0..5).map(|_| tokio::spawn(balanced.clone().ask(""))).collect();
@@ -127,7 +134,7 @@ async fn an_instance_that_serves_for_want_of_better_ones_keeps_its_queue() {
     let health = told.readiness(A).health();
     health.unhealthy(Error::new(ErrorKind::Unavailable, "on purpose"));
     settle().await;
-    assert!(endpointer.load().is_panicking());
+    assert!(endpointer.endpoints().load().is_panicking());
     for call in calls {
         assert_eq!(call.await.unwrap().unwrap(), A);
     }
@@ -139,7 +146,7 @@ async fn an_endpoint_that_is_back_is_waited_for_again() {
     let list = Publisher::new("s");
     list.publish(instances(&[A]));
     let told = Told::new(&probe);
-    let endpointer = Endpointer::new(list.clone(), told.clone());
+    let endpointer = DefaultEndpointer::new(list.clone(), told.clone());
     until_ready(&endpointer, &[A]).await;
     let said = told.readiness(A);
     for _ in 0..3 {
@@ -148,7 +155,7 @@ async fn an_endpoint_that_is_back_is_waited_for_again() {
         assert!(timeout(Duration::from_millis(1), &mut waits).await.is_err());
         said.set_connecting();
         timeout(SOON, waits).await.unwrap();
-        assert_eq!(endpointer.load().ready().len(), 0, "first it leaves the set");
+        assert_eq!(endpointer.endpoints().load().ready().len(), 0, "first it leaves the set");
         said.set_ready();
         until_ready(&endpointer, &[A]).await;
     }
@@ -197,7 +204,7 @@ async fn who_waits_for_a_service_that_is_not_ready_leaves_it_with_its_instance()
         let list = Publisher::new("s");
         list.publish(instances(&[A]));
         let told = Told::new(&probe);
-        let builder = Endpointer::builder()
+        let builder = DefaultEndpointer::builder()
             .outlier_detection(OutlierDetection::default().with_consecutive_failures(Some(1)));
         let never = Never(told.clone());
         if limited {
@@ -211,7 +218,7 @@ async fn who_waits_for_a_service_that_is_not_ready_leaves_it_with_its_instance()
     }
 }
 
-async fn leaves<S>(list: &Publisher, told: &Told, endpointer: Endpointer<S>, cause: Cause)
+async fn leaves<S>(list: &Publisher, told: &Told, endpointer: DefaultEndpointer<S>, cause: Cause)
 where
     S: Service<&'static str, Response = String> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,

@@ -308,7 +308,7 @@ impl<T> ChannelBuilder<T> {
             .lookup(metadata)
             .operation(method)
             .build(endpointer, balancer);
-        let service = balanced.endpointer().service();
+        let service = balanced.endpoints().service();
         let plans = Plans::new(service, &config, &self.defaults, None);
         Channel {
             shared: Arc::new(Shared {

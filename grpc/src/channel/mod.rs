@@ -20,8 +20,9 @@ use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use fleetward_core::context::{ContextCarrier, WithContext};
+use fleetward_core::endpoints::Endpoints;
 use fleetward_core::retry::RetryError;
-use fleetward_core::{Balanced, BoxError, Endpointer, Instancer};
+use fleetward_core::{Balanced, BoxError, Instancer};
 use futures::future::BoxFuture;
 use tonic::Status;
 use tonic::body::Body;
@@ -100,11 +101,11 @@ impl<S> Channel<S> {
     /// # use fleetward_core::discovery::FixedInstancer;
     /// # use fleetward_grpc::Channel;
     /// # async fn wait(channel: Channel) {
-    /// channel.endpointer().wait_for(|set| set.ready().len() >= 2).await;
+    /// channel.endpoints().wait_for(|set| set.ready().len() >= 2).await;
     /// # }
     /// ```
-    pub fn endpointer(&self) -> &Endpointer<S> {
-        self.shared.balanced.endpointer()
+    pub fn endpoints(&self) -> &Endpoints<S> {
+        self.shared.balanced.endpoints()
     }
 
     /// Takes a service config for all calls from now on: what it says about methods and about
@@ -113,7 +114,7 @@ impl<S> Channel<S> {
     /// A text that cannot be read makes no [`ServiceConfig`], so the one before stays in force.
     pub fn set_service_config(&self, config: &ServiceConfig) {
         let Shared { balanced, defaults, plans, .. } = &*self.shared;
-        let service = balanced.endpointer().service();
+        let service = balanced.endpoints().service();
         let new = Plans::new(service, config, defaults, Some(&plans.load()));
         plans.store(Arc::new(new));
     }
@@ -124,9 +125,9 @@ impl<S> Channel<S> {
         error: RetryError,
         deadline: Option<Deadline>,
     ) -> Result<http::Response<Body>, Status> {
-        let endpointer = self.endpointer();
-        let service = endpointer.service();
-        outcome::of(error, service, deadline, || endpointer.load().no_endpoints(service))
+        let endpoints = self.endpoints();
+        let service = endpoints.service();
+        outcome::of(error, service, deadline, || endpoints.load().no_endpoints(service))
     }
 }
 

@@ -23,13 +23,13 @@ use super::{Connection, ConnectionConfig, Inner};
 ///
 /// ```
 /// use fleetward_balancers::RoundRobin;
-/// use fleetward_core::{Balanced, Endpointer, Instance};
+/// use fleetward_core::{Balanced, DefaultEndpointer, Instance};
 /// use fleetward_core::discovery::FixedInstancer;
 /// use fleetward_grpc::{Connection, ConnectionConfig, Connector};
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// let list = FixedInstancer::new("greeter", [Instance::new("127.0.0.1:50051")?]);
 /// let connector = Connector::new(ConnectionConfig::default());
-/// let endpointer = Endpointer::<Connection>::new(list, connector);
+/// let endpointer = DefaultEndpointer::<Connection>::new(list, connector);
 /// let service = Balanced::new(endpointer, RoundRobin::new());
 /// # Ok::<(), fleetward_core::Error>(())
 /// # })?;

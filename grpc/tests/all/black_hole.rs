@@ -263,7 +263,7 @@ async fn a_bad_caller_under_ring_hash_leaves_its_instance_to_the_others() {
         away += u32::from(answer != home[&user]);
     }
     assert!(away <= 12, "{away} of {calls} calls of good users left their instance");
-    let set = channel.endpointer().load();
+    let set = channel.endpoints().load();
     assert!(set.ready().len() == 4 && set.ready().iter().all(Member::is_healthy), "{set:?}");
 }
 
@@ -290,7 +290,7 @@ async fn a_method_that_old_instances_do_not_know_goes_to_new_ones_and_the_others
         assert!(failed <= 16, "{balancer}: {failed} of about 800");
         let all: u32 = mornings.values().sum();
         assert!(mornings["old"] * 10 > all * 3, "{balancer}: {mornings:?}");
-        let set = channel.endpointer().load();
+        let set = channel.endpoints().load();
         assert!(set.ready().iter().all(Member::is_healthy), "{set:?}");
     }
 }
@@ -303,12 +303,12 @@ async fn one_that_refuses_every_method_is_ejected() {
         channel(&servers, [&wrong]).outlier_detection(OutlierDetection::default()).build();
     ready(&channel, 3).await;
     let begin = Instant::now();
-    while channel.endpointer().load().ready().len() == 3 {
+    while channel.endpoints().load().ready().len() == 3 {
         assert!(begin.elapsed() < LONG, "{channel:?}");
         let _ = morning(&channel, "you").await;
         let _ = countdown(&channel).await;
     }
-    let set = channel.endpointer().load();
+    let set = channel.endpoints().load();
     assert_eq!(set.ready().resting()[0].instance().id(), wrong.instance.id());
 }
 
@@ -340,7 +340,7 @@ async fn what_is_not_grpc_does_not_pass_a_health_check() {
         let wrong = Wrong::start(says).await;
         let channel = channel([], [&wrong]).health_check(GrpcHealth::new()).build();
         let decided = channel
-            .endpointer()
+            .endpoints()
             .wait_for(|set| !set.ready().is_empty() && set.ready()[0].is_healthy() == healthy);
         assert!(timeout(LONG, decided).await.is_ok(), "{says:?}: {channel:?}");
     }

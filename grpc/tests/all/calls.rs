@@ -163,7 +163,7 @@ async fn a_thousand_dropped_calls_leave_nothing_in_flight() {
     let servers = [Server::start().await, Server::start().await];
     let channel = builder(&servers).build();
     ready(&channel, 2).await;
-    let members: Vec<_> = channel.endpointer().load().ready().iter().cloned().collect();
+    let members: Vec<_> = channel.endpoints().load().ready().iter().cloned().collect();
     let mut rng = fastrand::Rng::with_seed(5);
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..1000 {

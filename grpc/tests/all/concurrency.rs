@@ -29,7 +29,7 @@ async fn calls_that_a_full_instance_turns_away_go_elsewhere() {
     let builder = builder(&servers).balancer(First).outlier_detection(strict).connection(quick());
     let limited = ConcurrencyLimit::new(1).per_instance(builder.connector());
     let channel = builder.build_on(limited);
-    let ready = channel.endpointer().wait_for(|set| set.ready().len() == 3);
+    let ready = channel.endpoints().wait_for(|set| set.ready().len() == 3);
     assert!(timeout(LONG, ready).await.is_ok());
     let calls = (0..3).map(|_| {
         let mut greeter = GreetClient::new(channel.clone());
@@ -38,5 +38,5 @@ async fn calls_that_a_full_instance_turns_away_go_elsewhere() {
     let answers = join_all(calls).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(servers.map(|server| server.calls()), [1, 1, 1]);
-    assert!(channel.endpointer().load().ready().iter().all(Member::is_healthy));
+    assert!(channel.endpoints().load().ready().iter().all(Member::is_healthy));
 }

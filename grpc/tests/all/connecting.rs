@@ -44,7 +44,7 @@ async fn a_server_counts_when_its_settings_have_come() {
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("no HTTP/2 connection within 300ms"), "{status}");
     assert!(status.message().contains(&address.to_string()), "{status}");
-    assert!(channel.endpointer().load().ready().is_empty());
+    assert!(channel.endpoints().load().ready().is_empty());
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_removed_instance_is_not_dialled_any_more() {
         drop(timeout(LONG, listener.accept()).await.unwrap().unwrap());
     }
     publisher.publish([]);
-    timeout(LONG, channel.endpointer().wait_for(|set| set.known() == 0)).await.unwrap();
+    timeout(LONG, channel.endpoints().wait_for(|set| set.known() == 0)).await.unwrap();
     let quiet =
         async { while timeout(Duration::from_millis(400), listener.accept()).await.is_ok() {} };
     timeout(LONG, quiet).await.expect("dialled for ever");

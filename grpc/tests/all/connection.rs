@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleetward_balancers::RoundRobin;
 use fleetward_core::discovery::FixedInstancer;
 use fleetward_core::endpoints::Readiness;
-use fleetward_core::{Balanced, Endpointer, Factory, Instance};
+use fleetward_core::{Balanced, DefaultEndpointer, Factory, Instance};
 use fleetward_grpc::{Connection, ConnectionConfig, Connector};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -76,7 +76,7 @@ async fn the_code_survives_without_a_channel() {
     let server = Server::start().await;
     let list = FixedInstancer::new("greeter", [server.instance()]);
     let connector = Connector::new(ConnectionConfig::default());
-    let endpointer = Endpointer::<Connection>::new(list, connector);
+    let endpointer = DefaultEndpointer::<Connection>::new(list, connector);
     let mut client = GreetClient::new(Balanced::new(endpointer, RoundRobin::new()));
     assert!(client.morning(named("you")).await.is_ok());
     let call = tokio::spawn(async move { client.morning(named("sleep 5000")).await });

@@ -13,7 +13,7 @@ use crate::server::Server;
 use crate::support::*;
 
 fn member(channel: &Channel, server: &Server) -> Member {
-    let set = channel.endpointer().load();
+    let set = channel.endpoints().load();
     let mut all = set.ready().iter().chain(set.ready().resting());
     all.find(|member| member.instance().id().as_str() == server.id()).unwrap().clone()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fleetward_core::Endpointer;
+use fleetward_core::DefaultEndpointer;
 use fleetward_core::backoff::Backoff;
 use fleetward_core::balancing::WaitForReady;
 use fleetward_core::endpoints::EndpointerBuilder;
@@ -50,11 +50,11 @@ fn checked<'a>(
 }
 
 fn never_panicking() -> EndpointerBuilder {
-    Endpointer::builder().panic_threshold(0.0)
+    DefaultEndpointer::builder().panic_threshold(0.0)
 }
 
 async fn nobody(channel: &Channel, why: &str) {
-    let wait = channel.endpointer().wait_for(|set| {
+    let wait = channel.endpoints().wait_for(|set| {
         set.ready().is_empty() && set.no_endpoints("greeter").to_string().contains(why)
     });
     if timeout(LONG, wait).await.is_err() {
@@ -79,7 +79,7 @@ async fn a_server_that_stops_serving_takes_no_call_until_it_serves_again() {
         reporter.set_service_status(SERVICE, ServingStatus::Serving).await;
         ready(&channel, 2).await;
     }
-    let set = channel.endpointer().load();
+    let set = channel.endpoints().load();
     for member in set.ready().iter() {
         assert_eq!(member.in_flight(), 0, "the stream is no call");
     }
@@ -105,7 +105,7 @@ async fn where_none_serves_all_are_called_unless_that_is_switched_off() {
     let (b, _b) = start(ServingStatus::NotServing).await;
     let channel = checked([&a, &b]).build();
     ready(&channel, 2).await;
-    assert!(channel.endpointer().load().is_panicking());
+    assert!(channel.endpoints().load().is_panicking());
     who(&channel).await.unwrap();
     let channel = checked([&a, &b])
         .endpointer(never_panicking())
@@ -313,6 +313,6 @@ async fn a_failing_watch_is_named_in_one_bounded_line() {
     let (server, _asked) = worse(How::Huge).await;
     let channel = checked([&server]).endpointer(never_panicking()).build();
     nobody(&channel, "Watch failed: Internal").await;
-    let error = channel.endpointer().load().no_endpoints("greeter").to_string();
+    let error = channel.endpoints().load().no_endpoints("greeter").to_string();
     assert!(error.len() < 4000, "{}", error.len());
 }

@@ -44,7 +44,7 @@ async fn dropped_calls_do_not_cost_the_others_their_connection() {
         done.unwrap();
     }
     assert_eq!(server.seen.accepted.load(std::sync::atomic::Ordering::SeqCst), 1);
-    let member = channel.endpointer().load().ready()[0].clone();
+    let member = channel.endpoints().load().ready()[0].clone();
     until("nothing is in flight", || member.in_flight() == 0).await;
     until("no task is left", || Handle::current().metrics().num_alive_tasks() <= tasks).await;
 }
@@ -129,7 +129,7 @@ async fn a_call_dropped_while_its_body_is_sent_is_not_in_flight() {
     let server = Server::start().await;
     let channel = builder([&server]).build();
     ready(&channel, 1).await;
-    let member = channel.endpointer().load().ready()[0].clone();
+    let member = channel.endpoints().load().ready()[0].clone();
     let (tell, told) = tokio::sync::mpsc::channel(1);
     let told = tokio_stream::wrappers::ReceiverStream::new(told);
     let mut client = GreetClient::new(channel.clone());

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fleetward_balancers::RoundRobin;
 use fleetward_core::balancing::WaitForReady;
 use fleetward_core::discovery::{FixedInstancer, Publisher};
-use fleetward_core::{Balanced, Endpointer, Instance};
+use fleetward_core::{Balanced, DefaultEndpointer, Instance};
 use fleetward_grpc::{Channel, Connection, ConnectionConfig, Connector};
 use futures::future;
 use h2::Reason;
@@ -75,7 +75,7 @@ async fn a_server_that_takes_no_streams_may_come_to_take_some() {
     let (address, heads, said) = silent(NONE).await;
     let list = FixedInstancer::new("greeter", [Instance::new(address).unwrap()]);
     let endpointer =
-        Endpointer::<Connection>::new(list, Connector::new(ConnectionConfig::default()));
+        DefaultEndpointer::<Connection>::new(list, Connector::new(ConnectionConfig::default()));
     let balanced = Balanced::new(endpointer, RoundRobin::new());
     let mut at_once = balanced.clone().wait_for_ready(WaitForReady::FailFast);
     let none = timeout(LONG, async {

@@ -193,7 +193,7 @@ async fn an_attempt_that_waits_for_a_stream_when_its_time_is_up_goes_elsewhere()
     let channel = builder(&servers).balancer(in_turn).retry(policy).build();
     ready(&channel, 2).await;
     let connection = {
-        let set = channel.endpointer().load();
+        let set = channel.endpoints().load();
         let full = servers[0].id();
         let at = set.ready().iter().position(|member| member.instance().id().as_str() == full);
         set.service(at.unwrap()).unwrap().clone()

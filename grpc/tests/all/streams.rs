@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fleetward_balancers::RoundRobin;
 use fleetward_core::balancing::WaitForReady;
 use fleetward_core::discovery::FixedInstancer;
-use fleetward_core::{Balanced, Endpointer, Instance};
+use fleetward_core::{Balanced, DefaultEndpointer, Endpointer, Instance};
 use fleetward_grpc::{Connection, ConnectionConfig, Connector};
 use futures::{StreamExt, future, stream};
 use http_body_util::StreamBody;
@@ -50,8 +50,8 @@ pub(crate) async fn connected(
     config: ConnectionConfig,
 ) -> Balanced<Connection> {
     let list = FixedInstancer::new("greeter", [Instance::new(address).unwrap()]);
-    let endpointer = Endpointer::<Connection>::new(list, Connector::new(config));
-    timeout(LONG, endpointer.wait_for(|set| set.ready().len() == 1)).await.unwrap();
+    let endpointer = DefaultEndpointer::<Connection>::new(list, Connector::new(config));
+    timeout(LONG, endpointer.endpoints().wait_for(|set| set.ready().len() == 1)).await.unwrap();
     Balanced::new(endpointer, RoundRobin::new()).wait_for_ready(WaitForReady::FailFast)
 }
 

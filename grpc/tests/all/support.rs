@@ -40,7 +40,7 @@ pub(crate) fn quick() -> ConnectionConfig {
 
 /// Waits until exactly so many connections stand.
 pub(crate) async fn ready(channel: &Channel, n: usize) {
-    let wait = channel.endpointer().wait_for(|set| set.ready().len() == n);
+    let wait = channel.endpoints().wait_for(|set| set.ready().len() == n);
     if timeout(LONG, wait).await.is_err() {
         panic!("not {n} ready: {channel:?}");
     }

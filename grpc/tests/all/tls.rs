@@ -90,7 +90,7 @@ async fn the_wrong_authority_never_counts() {
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("invalid peer certificate"), "{status}");
     assert!(status.message().contains(&server.id()), "{status}");
-    assert!(channel.endpointer().load().ready().is_empty());
+    assert!(channel.endpoints().load().ready().is_empty());
     assert_eq!(server.calls(), calls);
 }
 

@@ -53,7 +53,7 @@ async fn tonic_fault_a_dead_endpoint_is_never_picked() {
         morning(&channel, "you").await.unwrap_or_else(|status| panic!("call {call}: {status}"));
     }
     assert_eq!(server.calls(), 200);
-    assert_eq!(channel.endpointer().load().known(), 2);
+    assert_eq!(channel.endpoints().load().known(), 2);
 }
 
 /// tonic: an empty balancer hangs past a `grpc-timeout`.
@@ -101,7 +101,7 @@ async fn tonic_fault_updates_are_applied_without_traffic() {
         let server = &servers[update % 2];
         publisher.publish([server.instance()]);
         until("the update is applied", || {
-            let set = channel.endpointer().load();
+            let set = channel.endpoints().load();
             set.ready().iter().map(|m| m.instance().id().to_string()).eq([server.id()])
         })
         .await;
@@ -132,7 +132,7 @@ async fn tonic_fault_more_than_1024_endpoints() {
     publisher.publish(instances.chain([server.instance()]));
     let channel = Channel::new(publisher);
     ready(&channel, 1).await;
-    assert_eq!(channel.endpointer().load().known(), 1500);
+    assert_eq!(channel.endpoints().load().known(), 1500);
     for _ in 0..50 {
         assert_eq!(who(&channel).await.unwrap(), server.id());
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetward_core::health::Probe;
-use fleetward_core::{Endpointer, ErrorKind, Instance};
+use fleetward_core::{DefaultEndpointer, Endpointer, ErrorKind, Instance};
 use fleetward_health::HttpProbe;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -132,15 +132,15 @@ async fn a_server_that_accepts_and_never_answers_is_unhealthy_by_the_timeout() {
     });
     let well = Server::start().await;
     let (a, b) = (instance(well.address), instance(address));
-    let endpointer = follow(Endpointer::builder(), [a.clone(), b.clone()], probing(ok()));
-    let first = endpointer.wait_for(|set| !set.ready().is_empty()).await;
+    let endpointer = follow(DefaultEndpointer::builder(), [a.clone(), b.clone()], probing(ok()));
+    let first = endpointer.endpoints().wait_for(|set| !set.ready().is_empty()).await;
     assert_eq!(first.ready()[0].instance().id(), a.id(), "it waits for the one that hangs");
     tokio::time::sleep(Duration::from_millis(500)).await;
     until_ready(&endpointer, &[&a]).await;
     // Alone it is used all the same, unless that is switched off.
-    let endpointer = follow(Endpointer::builder(), [b.clone()], probing(ok()));
+    let endpointer = follow(DefaultEndpointer::builder(), [b.clone()], probing(ok()));
     until_ready(&endpointer, &[&b]).await;
-    assert!(endpointer.load().is_panicking());
+    assert!(endpointer.endpoints().load().is_panicking());
     let endpointer = follow(builder(), [b.clone()], probing(ok()));
     let reason = reason(&endpointer).await;
     assert!(reason.contains("no answer within 300ms"), "{reason}");

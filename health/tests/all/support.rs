@@ -7,7 +7,7 @@ use std::time::Duration;
 use fleetward_core::discovery::Publisher;
 use fleetward_core::endpoints::EndpointerBuilder;
 use fleetward_core::health::{HealthChecked, Probe, Probing};
-use fleetward_core::{Endpointer, Error, Instance, InstanceId};
+use fleetward_core::{DefaultEndpointer, Endpointer, Error, Instance, InstanceId};
 use fleetward_testkit::HeldAddress;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -20,7 +20,7 @@ pub(crate) fn instance(address: SocketAddr) -> Instance {
 }
 
 pub(crate) fn builder() -> EndpointerBuilder {
-    Endpointer::builder().panic_threshold(0.0)
+    DefaultEndpointer::builder().panic_threshold(0.0)
 }
 
 /// Probes quickly.
@@ -35,7 +35,7 @@ pub(crate) fn follow<P: Probe<()>>(
     builder: EndpointerBuilder,
     instances: impl IntoIterator<Item = Instance>,
     check: Probing<P>,
-) -> Endpointer<()> {
+) -> DefaultEndpointer<()> {
     let list = Publisher::new("greeter");
     list.publish(instances);
     let unit = |_: Arc<Instance>| async { Ok::<_, Error>(()) };
@@ -43,10 +43,11 @@ pub(crate) fn follow<P: Probe<()>>(
 }
 
 /// Waits until exactly these can be picked.
-pub(crate) async fn until_ready(endpointer: &Endpointer<()>, instances: &[&Instance]) {
+pub(crate) async fn until_ready(endpointer: &DefaultEndpointer<()>, instances: &[&Instance]) {
     let mut ids: Vec<InstanceId> = instances.iter().map(|i| i.id().clone()).collect();
     ids.sort();
     let wait = endpointer
+        .endpoints()
         .wait_for(|set| set.ready().iter().map(|member| member.instance().id()).eq(ids.iter()));
     if timeout(LONG, wait).await.is_err() {
         panic!("waited for {ids:?}: {endpointer:?}");
@@ -54,8 +55,8 @@ pub(crate) async fn until_ready(endpointer: &Endpointer<()>, instances: &[&Insta
 }
 
 /// Why nothing can be picked.
-pub(crate) async fn reason(endpointer: &Endpointer<()>) -> String {
-    let wait = endpointer.wait_for(|set| {
+pub(crate) async fn reason(endpointer: &DefaultEndpointer<()>) -> String {
+    let wait = endpointer.endpoints().wait_for(|set| {
         set.ready().is_empty() && set.no_endpoints("").to_string().contains("health check")
     });
     timeout(LONG, wait).await.unwrap().no_endpoints("greeter").to_string()

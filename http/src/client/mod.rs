@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fleetward_core::context::{ContextCarrier, WithContext};
-use fleetward_core::{Balanced, BoxError, Endpointer, Error, Instancer, Retry};
+use fleetward_core::endpoints::Endpoints;
+use fleetward_core::{Balanced, BoxError, Error, Instancer, Retry};
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
@@ -97,8 +98,8 @@ impl Client {
 
 impl<S> Client<S> {
     /// The instances' clients, ready or not: to look at them, or to wait until there are some.
-    pub fn endpointer(&self) -> &Endpointer<S> {
-        self.shared.balanced.endpointer()
+    pub fn endpoints(&self) -> &Endpoints<S> {
+        self.shared.balanced.endpoints()
     }
 }
 
@@ -140,7 +141,7 @@ where
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let service = self.endpointer().service().clone();
+        let service = self.endpoints().service().clone();
         let context = request.replace_context(None);
         let call = Arc::new(
             Call::new(request, &self.shared.settings)
@@ -149,7 +150,7 @@ where
         let Shared { balanced, retried, once, .. } = &*self.shared;
         let retry = if call.policy().is_some() { retried } else { once };
         let attempts = Attempts::new(balanced.clone());
-        let policy = CallPolicy::new(call.clone(), self.endpointer().clone());
+        let policy = CallPolicy::new(call.clone(), self.endpoints().clone());
         let at = deadline.as_ref().map(Deadline::at);
         let sending = WithContext::within(context, call.clone());
         let mut response = match retry.call_with(attempts, &policy, at, sending).await {
@@ -161,7 +162,7 @@ where
                     response
                 }
                 None => {
-                    let no_endpoints = || self.endpointer().load().no_endpoints(&service);
+                    let no_endpoints = || self.endpoints().load().no_endpoints(&service);
                     return Err(outcome::of(error, &service, no_endpoints));
                 }
             },

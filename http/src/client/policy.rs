@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use fleetward_core::context::WithContext;
+use fleetward_core::endpoints::Endpoints;
 use fleetward_core::retry::{RetryClassifier, Verdict};
-use fleetward_core::{BoxError, Endpointer, Error};
+use fleetward_core::{BoxError, Error};
 use http::StatusCode;
 
 use super::call::Call;
@@ -14,12 +15,12 @@ use crate::{OriginError, RetryPolicy};
 /// Made for each call.
 pub(super) struct CallPolicy<S, B> {
     call: Arc<Call<B>>,
-    endpointer: Endpointer<S>,
+    endpoints: Endpoints<S>,
 }
 
 impl<S, B> CallPolicy<S, B> {
-    pub(super) fn new(call: Arc<Call<B>>, endpointer: Endpointer<S>) -> Self {
-        Self { call, endpointer }
+    pub(super) fn new(call: Arc<Call<B>>, endpoints: Endpoints<S>) -> Self {
+        Self { call, endpoints }
     }
 
     fn rejected(&self, rejected: &Rejected, policy: &RetryPolicy) -> Verdict {
@@ -45,7 +46,7 @@ impl<S, B> CallPolicy<S, B> {
 
     /// Whether there are instances that the call has not tried.
     fn has_others(&self) -> bool {
-        let set = self.endpointer.load();
+        let set = self.endpoints.load();
         set.ready().iter().any(|member| !self.call.has_tried(member.instance().id()))
     }
 }

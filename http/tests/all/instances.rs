@@ -89,7 +89,7 @@ async fn an_instance_that_asks_for_https_is_never_talked_to_in_plaintext() {
     let secure = Instance::new(format!("https://{}", server.address)).unwrap();
     let wait = fleetward_core::balancing::WaitForReady::FailFast;
     let client = builder([secure]).wait_for_ready(wait).build();
-    let refused = || client.endpointer().load().no_endpoints("shop").to_string();
+    let refused = || client.endpoints().load().no_endpoints("shop").to_string();
     until("the factory has refused it", || refused().contains("another scheme than http")).await;
     let error = get(&client, "/").await.unwrap_err();
     assert!(error.is_no_endpoints());

@@ -38,7 +38,7 @@ pub(crate) async fn retrying(builder: ClientBuilder<Publisher>, n: usize) -> Cli
 }
 
 pub(crate) async fn ready<S: Clone + Send + Sync + 'static>(client: &Client<S>, n: usize) {
-    let wait = client.endpointer().wait_for(|set| set.ready().len() == n);
+    let wait = client.endpoints().wait_for(|set| set.ready().len() == n);
     assert!(timeout(LONG, wait).await.is_ok(), "not {n} ready: {client:?}");
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn text(response: Response<ResponseBody<PooledBody>>) -> Bytes 
 }
 
 pub(crate) fn members(client: &Client) -> Vec<Member> {
-    let set = client.endpointer().load();
+    let set = client.endpoints().load();
     set.ready().iter().chain(set.ready().resting()).cloned().collect()
 }
 

@@ -93,7 +93,7 @@ async fn a_redirect_to_a_dead_host_neither_repeats_the_request_nor_blames_its_in
         let seen: usize = servers.iter().map(|server| server.seen().len()).sum();
         assert_eq!(seen, 6, "each once: {body:?}");
     }
-    let set = client.endpointer().load();
+    let set = client.endpoints().load();
     assert!(set.ready().iter().all(Member::is_healthy) && set.ready().len() == 2);
 }
 
@@ -242,7 +242,7 @@ where
     let calls = (0..servers.len()).map(|_| client.send(request("POST", "/later")));
     let responses = join_all(calls).await;
     assert!(responses.iter().all(Result::is_ok), "{responses:?}");
-    let set = client.endpointer().load();
+    let set = client.endpoints().load();
     assert!(set.ready().iter().all(Member::is_healthy));
 }
 

@@ -76,7 +76,9 @@ async fn pitfall_auth_token_expiry_misses_no_event() {
         let registry = worker(&etcd).await;
         let (_, cursor) = ids(&registry, "a").await;
         let mut watch = Watch::open(&registry, "a", cursor).await;
-        let mut leased = register(&registry, 0).await;
+        let ttl = 60 * SECOND;
+        let leased = registry.register(&service("a"), &instance(0), ttl).await;
+        let mut leased = leased.expect("it is registered");
         assert_eq!(watch.change().await, Seen::Put("10.0.0.1:80".into()));
         for n in 2..4 {
             // The token is not used in the meantime, so it runs out.

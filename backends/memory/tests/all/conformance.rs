@@ -1,5 +1,7 @@
 //! The conformance suite on the embedded registry.
 
+use std::time::Duration;
+
 use fleetward_core::discovery::Source;
 use fleetward_core::registration::{KeptAlive, Registry};
 use fleetward_core::{InstanceId, ServiceName};
@@ -42,7 +44,9 @@ impl Subject for Memory {
     type Backend = MemoryRegistry;
 
     fn capabilities(&self) -> Capabilities {
+        // A busy machine may let a renewal wait for a second.
         Capabilities::new()
+            .with_ttl(Duration::from_secs(3))
             .without(Capability::RawWrites, "a table has no place for what is no instance")
             .without(Capability::Duplicates, "the key is the id")
             .without(Capability::Restart, "there is no server")

@@ -58,7 +58,7 @@ impl Subject for Ours {
                     Change::Removed => self.client.delete(middle)?,
                     Change::Reweighted | Change::Added => self.client.put(middle, weight)?,
                 }
-                self.client.balanced.endpointer().wait_for(&seen).await;
+                self.client.balanced.endpoints().wait_for(&seen).await;
                 Ok(begun.elapsed())
             })
         })

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fleetward_balancers::{PeakEwma, RoundRobin};
 use fleetward_core::outlier::OutlierDetection;
 use fleetward_core::retry::RatioBudget;
-use fleetward_core::{Balanced, Endpointer, Retry};
+use fleetward_core::{Balanced, DefaultEndpointer, Retry};
 use tower_layer::Layer;
 
 use super::Row;
@@ -104,7 +104,7 @@ pub(crate) fn calls(name: &str, size: usize) -> Result<Box<dyn Fn(u64) -> u64>> 
 }
 
 fn endpoints(size: usize) -> Result<(Endpoints, Endpoints)> {
-    let detection = Endpointer::builder().outlier_detection(OutlierDetection::default());
+    let detection = DefaultEndpointer::builder().outlier_detection(OutlierDetection::default());
     let watched = Endpoints::with(detection, size, 0, Weights::Even)?;
     Ok((Endpoints::new(size, 0, Weights::Even)?, watched))
 }

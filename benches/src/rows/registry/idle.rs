@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fleetward::{Endpointer, Instance, RegistryHandle};
+use fleetward::{DefaultEndpointer, Endpointer, Instance, RegistryHandle};
 
 use crate::measure::{Effort, short};
 use crate::scripted::Nobody;
@@ -25,8 +25,8 @@ pub(crate) async fn measure(registry: &RegistryHandle, effort: &Effort) -> Resul
     for n in 0..SERVICES {
         let instancer = registry.service(format!("idle-{n}"))?;
         let make = |_: Arc<Instance>| std::future::ready(Ok::<_, fleetward::Error>(Nobody));
-        let endpointer: Endpointer<Nobody> = Endpointer::new(instancer, make);
-        endpointer.wait_for(|set| !set.freshness().is_pending()).await;
+        let endpointer: DefaultEndpointer<Nobody> = DefaultEndpointer::new(instancer, make);
+        endpointer.endpoints().wait_for(|set| !set.freshness().is_pending()).await;
         all.push(endpointer);
     }
     tokio::time::sleep(Duration::from_millis(if effort.brief { 10 } else { 1_000 })).await;

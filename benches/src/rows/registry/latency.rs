@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fleetward::{Balanced, Endpointer, Instance, Instancer};
+use fleetward::{Balanced, DefaultEndpointer, Endpointer, Instance, Instancer};
 use fleetward_balancers::RoundRobin;
 use std::sync::Arc;
 
@@ -32,17 +32,19 @@ pub(crate) async fn measure(
     rounds: usize,
 ) -> Result<Latencies> {
     let make = |_: Arc<Instance>| std::future::ready(Ok::<_, fleetward::Error>(Nobody));
-    let endpointer: Endpointer<Nobody> = Endpointer::new(instancer, make);
+    let endpointer: DefaultEndpointer<Nobody> = DefaultEndpointer::new(instancer, make);
     let balanced = Balanced::new(endpointer.clone(), RoundRobin::new());
     let mut all = Latencies { to_pick: Vec::new(), write: Vec::new() };
     for _ in 0..rounds {
-        let gone = endpointer.wait_for(|set| set.known() == 0 && !set.freshness().is_pending());
+        let gone = endpointer
+            .endpoints()
+            .wait_for(|set| set.known() == 0 && !set.freshness().is_pending());
         within(gone).await?;
         tokio::time::sleep(writes.quiet()).await;
         let waiting = {
             let (balanced, endpointer) = (balanced.clone(), endpointer.clone());
             tokio::spawn(async move {
-                endpointer.wait_for(|set| !set.ready().is_empty()).await;
+                endpointer.endpoints().wait_for(|set| !set.ready().is_empty()).await;
                 balanced.pick(&()).map(|_| Instant::now())
             })
         };

@@ -100,7 +100,7 @@ async fn everything(servers: &[SocketAddr]) -> Result<Ours> {
 }
 
 async fn connected(ours: Ours, count: usize) -> Result<Ours> {
-    let all = ours.endpointer().wait_for(|set| set.ready().len() == count);
+    let all = ours.endpoints().wait_for(|set| set.ready().len() == count);
     tokio::time::timeout(Duration::from_secs(10), all).await?;
     Ok(ours)
 }

@@ -18,6 +18,7 @@ use self::waiting::Repeat;
 
 use crate::balancing::{Lookup, PickContext, choose_way};
 use crate::context::{Attempt, CallContext, ContextCarrier};
+use crate::endpoints::Endpoints;
 use crate::endpoints::endpointer::BalancerId;
 use crate::endpoints::{ByResult, InFlight, Member, Observer, OperationOf};
 use crate::{Balancer, BoxError, Endpointer};
@@ -63,7 +64,7 @@ impl Default for WaitForReady {
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use fleetward_core::{Balanced, Balancer, Endpointer, Instance};
+/// # use fleetward_core::{Balanced, Balancer, DefaultEndpointer, Instance};
 /// # use fleetward_core::balancing::{PickContext, ReadySet};
 /// # use fleetward_core::discovery::FixedInstancer;
 /// # #[derive(Debug)] struct First;
@@ -73,7 +74,7 @@ impl Default for WaitForReady {
 /// use tower::{ServiceExt, service_fn};
 ///
 /// let list = FixedInstancer::new("greeter", [Instance::new("10.0.0.1:80")?]);
-/// let endpointer = Endpointer::new(list, |instance: Arc<Instance>| async move {
+/// let endpointer = DefaultEndpointer::new(list, |instance: Arc<Instance>| async move {
 ///     let id = instance.id().to_string();
 ///     Ok::<_, fleetward_core::Error>(service_fn(move |name: &'static str| {
 ///         let answer = format!("{id} greets {name}");
@@ -93,7 +94,7 @@ pub struct Balanced<S, O = ByResult> {
 }
 
 struct Shared<S, O> {
-    endpointer: Endpointer<S>,
+    endpoints: Endpoints<S>,
     balancer: Arc<dyn Balancer>,
     /// Under which the endpointer has its sets prepared for this balancer.
     id: BalancerId,
@@ -104,7 +105,7 @@ struct Shared<S, O> {
 
 impl<S> Balanced<S> {
     /// Sends each request to the endpoint that `balancer` picks.
-    pub fn new(endpointer: Endpointer<S>, balancer: impl Balancer + 'static) -> Self {
+    pub fn new(endpointer: impl Endpointer<S>, balancer: impl Balancer + 'static) -> Self {
         BalancedBuilder::default().build(endpointer, balancer)
     }
 }
@@ -149,13 +150,14 @@ impl<O> BalancedBuilder<O> {
     /// Sends each request to the endpoint that `balancer` picks.
     pub fn build<S>(
         self,
-        endpointer: Endpointer<S>,
+        endpointer: impl Endpointer<S>,
         balancer: impl Balancer + 'static,
     ) -> Balanced<S, O> {
         let balancer: Arc<dyn Balancer> = Arc::new(balancer);
-        let id = endpointer.attach(&balancer);
+        let endpoints = endpointer.endpoints().clone();
+        let id = endpoints.attach(&balancer);
         let Self { lookup, operation, observer } = self;
-        let shared = Shared { endpointer, balancer, id, observer, lookup, operation };
+        let shared = Shared { endpoints, balancer, id, observer, lookup, operation };
         Balanced { shared: Arc::new(shared), wait: WaitForReady::default() }
     }
 }
@@ -169,8 +171,8 @@ impl<S, O> Balanced<S, O> {
     }
 
     /// The endpoints.
-    pub fn endpointer(&self) -> &Endpointer<S> {
-        &self.shared.endpointer
+    pub fn endpoints(&self) -> &Endpoints<S> {
+        &self.shared.endpoints
     }
 }
 
@@ -206,8 +208,8 @@ impl<S: Clone, O> Balanced<S, O> {
         repeat: Repeat,
         take: impl FnOnce(&Member, &S, InFlight) -> T,
     ) -> Choice<T> {
-        let Shared { endpointer, balancer, id, lookup, operation, .. } = &*self.shared;
-        let set = endpointer.load();
+        let Shared { endpoints, balancer, id, lookup, operation, .. } = &*self.shared;
+        let set = endpoints.load();
         let attempt = call.map(CallContext::attempt);
         let now = attempt.map_or_else(Instant::now, Attempt::now);
         let earlier = attempt.and_then(|attempt| attempt.earlier());
@@ -259,7 +261,7 @@ impl<S, O> Clone for Balanced<S, O> {
 impl<S, O> fmt::Debug for Balanced<S, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Balanced")
-            .field("endpointer", &self.shared.endpointer)
+            .field("endpoints", &self.shared.endpoints)
             .field("balancer", &self.shared.balancer)
             .field("wait", &self.wait)
             .finish_non_exhaustive()

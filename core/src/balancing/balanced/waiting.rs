@@ -10,7 +10,8 @@ use tower_service::Service;
 use super::future::State;
 use super::{Balanced, Choice, WaitForReady};
 use crate::context::CallContext;
-use crate::{BoxError, Endpointer, Error, ErrorKind};
+use crate::endpoints::Endpoints;
+use crate::{BoxError, Error, ErrorKind};
 
 /// A call that waits for an endpoint.
 pub(super) struct Waiting<S, O, Req> {
@@ -41,14 +42,14 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
     ) -> Self {
         let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait {
             // Nothing to wait for.
-            _ if balanced.endpointer().load().is_last() => {
+            _ if balanced.endpoints().load().is_last() => {
                 (None, Box::pin(std::future::ready(false)))
             }
             // Without a timer: even one that is over takes until the clock's next tick.
             WaitForReady::FailFast => (None, Box::pin(std::future::ready(false))),
             WaitForReady::AtMost(most) => {
                 let until = since(context).checked_add(most);
-                (until, some_ready(balanced.endpointer().clone(), until))
+                (until, some_ready(balanced.endpoints().clone(), until))
             }
         };
         Self { balanced, request, why: Why::NothingReady, until, ready }
@@ -65,7 +66,7 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
         S: Service<Req>,
     {
         // Listening before looking: a change in between is not missed.
-        let mut changes = balanced.endpointer().changes();
+        let mut changes = balanced.endpoints().changes();
         if let Choice::Picked(picked) = balanced.choose_to_call(context, &request, Repeat::No) {
             return State::driving(picked, request);
         }
@@ -122,7 +123,7 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
                 }
                 false => Choice::Nothing,
             };
-            let endpointer = self.balanced.endpointer();
+            let endpoints = self.balanced.endpoints();
             match choice {
                 Choice::Picked(picked) => return Ok(State::driving(picked, self.request)),
                 Choice::Tried => match Self::for_change(self.balanced, context, self.request) {
@@ -131,11 +132,11 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
                 },
                 // The set may be empty again by now: then wait on. A balancer that refuses a set with
                 // endpoints in it is not asked again.
-                Choice::Nothing if !goes_on || !endpointer.load().ready().is_empty() => {
-                    return Err(endpointer.load().no_endpoints(endpointer.service()).into());
+                Choice::Nothing if !goes_on || !endpoints.load().ready().is_empty() => {
+                    return Err(endpoints.load().no_endpoints(endpoints.service()).into());
                 }
                 Choice::Nothing => {
-                    self.ready = some_ready(endpointer.clone(), self.until);
+                    self.ready = some_ready(endpoints.clone(), self.until);
                     self.why = Why::NothingReady;
                 }
             }
@@ -145,7 +146,7 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
     fn no_taker(&self) -> Error {
         let message = "every instance was tried, and none took the request";
         Error::new(ErrorKind::NoEndpoints, message)
-            .with_context("service", self.balanced.endpointer().service())
+            .with_context("service", self.balanced.endpoints().service())
     }
 }
 
@@ -178,11 +179,11 @@ fn pause(rounds: u32) -> Duration {
 }
 
 fn some_ready<S: Clone + Send + Sync + 'static>(
-    endpointer: Endpointer<S>,
+    endpoints: Endpoints<S>,
     until: Option<Instant>,
 ) -> BoxFuture<'static, bool> {
     Box::pin(async move {
-        let ready = endpointer.wait_for(|set| !set.ready().is_empty());
+        let ready = endpoints.wait_for(|set| !set.ready().is_empty());
         match until {
             Some(until) => tokio::time::timeout_at(until, ready).await.is_ok(),
             None => {

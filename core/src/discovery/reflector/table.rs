@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::keys::Keys;
-use crate::discovery::edits::{self, Edit};
 use crate::discovery::empty_set::{Hold, is_bulk_drop};
 use crate::discovery::{EmptySetPolicy, Entry, KeyChange};
+use crate::double_buffer::{self, Buffered, DoubleBuffer, Edit};
 use crate::{Error, Instance, InstanceId};
 
 /// The state behind the snapshots: a row a key of the registry.
@@ -37,37 +37,26 @@ pub(super) struct Table {
     clashes: Vec<Clash>,
     /// The key that turned unreadable last.
     newest_fault: Option<Arc<str>>,
-    rendered: Rendered,
+    rendered: DoubleBuffer<Vec<Arc<Instance>>>,
 }
 
-/// The last two sets, and how the one became the other.
-#[derive(Debug, Default)]
-struct Rendered {
-    before: Option<Arc<Vec<Arc<Instance>>>>,
-    last: Arc<Vec<Arc<Instance>>>,
-    updates: Vec<(InstanceId, Option<Arc<Instance>>)>,
-}
+impl Buffered for Vec<Arc<Instance>> {
+    /// The instance from now on; nothing if it has left.
+    type Change = (InstanceId, Option<Arc<Instance>>);
 
-impl Rendered {
-    /// The set before the last one, if nobody reads it any more, brought up to `last`.
-    fn take_spare(&mut self, last: &Arc<Vec<Arc<Instance>>>) -> Option<Vec<Arc<Instance>>> {
-        let updates = std::mem::take(&mut self.updates);
-        let before = self.before.take().filter(|_| Arc::ptr_eq(last, &self.last))?;
-        let mut spare = Arc::into_inner(before)?;
-        update(&mut spare, &updates);
-        Some(spare)
+    fn apply(&mut self, changes: &[Self::Change]) {
+        let edits = changes.iter().filter_map(|(id, now)| Edit::new(find(self, id), now.clone()));
+        let edits = edits.collect();
+        double_buffer::apply(self, edits);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
     }
 }
 
 fn find(set: &[Arc<Instance>], id: &InstanceId) -> Result<usize, usize> {
     set.binary_search_by(|one| one.id().cmp(id))
-}
-
-/// `updates` are sorted by id.
-fn update(set: &mut Vec<Arc<Instance>>, updates: &[(InstanceId, Option<Arc<Instance>>)]) {
-    let edits = updates.iter().filter_map(|(id, now)| Edit::new(find(set, id), now.clone()));
-    let edits = edits.collect();
-    edits::apply(set, edits);
 }
 
 #[derive(Debug, Default)]
@@ -155,9 +144,9 @@ impl Table {
 
     /// Makes everything anew that follows from the rows.
     pub(super) fn rebuild(&mut self) {
-        let published = std::mem::take(&mut self.rendered).last;
+        let published = self.rendered.published().clone();
         let rows = std::mem::take(&mut self.rows);
-        *self = Self::default();
+        *self = Self { rendered: DoubleBuffer::new(published.clone()), ..Self::default() };
         self.touched = published.iter().map(|instance| instance.id().clone()).collect();
         for (key, row) in rows {
             self.unreadable += usize::from(row.fault.is_some());
@@ -242,43 +231,29 @@ impl Table {
         self.claimed.len()
     }
 
-    /// The set as it is now, sorted by id, or `None` if it equals `previous`, the set that was
-    /// rendered last. The set before that one is changed in place if nobody holds it any more; else
-    /// the work is one pass over `previous`, without a sort, however large it is.
-    pub(super) fn render(
-        &mut self,
-        previous: &Arc<Vec<Arc<Instance>>>,
-    ) -> Option<(Arc<Vec<Arc<Instance>>>, Difference)> {
+    /// The set as it is now, sorted by id, or `None` if it equals the one rendered last. The work is that of what has
+    /// changed, or one pass over the set where somebody still holds the one before the last.
+    pub(super) fn render(&mut self) -> Option<(Arc<Vec<Arc<Instance>>>, Difference)> {
         let mut difference = Difference::default();
-        let mut updates = Vec::new();
+        let mut changes = Vec::new();
         let touched = std::mem::take(&mut self.touched);
+        let last = self.rendered.published();
         for id in touched.iter().cloned() {
-            let before = find(previous, &id);
+            let before = find(last, &id);
             let now = self.winner(&id);
             match (before, &now) {
-                (Ok(at), Some(now)) if previous[at] == *now => continue,
+                (Ok(at), Some(now)) if last[at] == *now => continue,
                 (Ok(_), Some(_)) => {}
                 (Ok(_), None) => difference.left.push(id.clone()),
                 (Err(_), Some(_)) => difference.joined.push(id.clone()),
                 (Err(_), None) => continue,
             }
-            updates.push((id, now));
+            changes.push((id, now));
         }
-        if updates.is_empty() {
-            self.look_for_clashes(&touched, previous);
-            return None;
-        }
-        let mut next = self.rendered.take_spare(previous).unwrap_or_else(|| previous.to_vec());
-        update(&mut next, &updates);
-        let next = Arc::new(next);
-        self.look_for_clashes(&touched, &next);
-        self.rendered = if updates.len() < next.len() / 2 {
-            Rendered { before: Some(previous.clone()), last: next.clone(), updates }
-        } else {
-            // Nearly all of it: a copy will cost less than what would have to be kept.
-            Rendered { before: None, last: next.clone(), updates: Vec::new() }
-        };
-        Some((next, difference))
+        let changed = !changes.is_empty();
+        let now = self.rendered.next(changes);
+        self.look_for_clashes(&touched, &now);
+        changed.then_some((now, difference))
     }
 
     /// Of several keys with one instance: a live one before a held one, then the healthier, then the newer, then the

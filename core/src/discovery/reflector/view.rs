@@ -122,7 +122,7 @@ impl View {
         self.unpublished = false;
         let current = self.publisher.current();
         let freshness = self.freshness(now);
-        let rendered = self.table.render(&current.instances);
+        let rendered = self.table.render();
         telemetry::clashes(
             &self.lines,
             &self.service,

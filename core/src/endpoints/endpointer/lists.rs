@@ -1,12 +1,11 @@
-//! The long part of an endpoint set, and how it is changed without being copied.
+//! The long part of an endpoint set, and how it changes.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::Arc;
 
 use super::held::Held;
 use crate::InstanceId;
-use crate::discovery::edits::{self, Edit};
+use crate::double_buffer::{self, Buffered, Edit};
 use crate::endpoints::Member;
 
 /// What can take a call and what cannot, each sorted by id.
@@ -17,6 +16,8 @@ pub(super) struct Lists<S> {
     pub(super) resting: Vec<Member>,
     /// Those of `members`.
     pub(super) weights: Weights,
+    /// Members without a service: its `Clone` has panicked.
+    pub(super) broken: Vec<InstanceId>,
 }
 
 impl<S> Default for Lists<S> {
@@ -26,18 +27,19 @@ impl<S> Default for Lists<S> {
             services: Vec::new(),
             resting: Vec::new(),
             weights: Weights::default(),
+            broken: Vec::new(),
         }
     }
 }
 
 impl<S: Clone> Clone for Lists<S> {
     fn clone(&self) -> Self {
-        Self {
-            members: self.members.clone(),
-            services: self.services.clone(),
-            resting: self.resting.clone(),
-            weights: self.weights.clone(),
-        }
+        let Self { members, services, resting, weights, .. } = self;
+        let services = services.clone();
+        let broken = members.iter().zip(&services).filter(|(_, service)| !service.is_some());
+        let broken = broken.map(|(member, _)| member.instance().id().clone()).collect();
+        let (members, resting, weights) = (members.clone(), resting.clone(), weights.clone());
+        Self { members, services, resting, weights, broken }
     }
 }
 
@@ -49,28 +51,27 @@ pub(super) enum Place<S> {
     Nowhere,
 }
 
-/// Moves, sorted by id, each id once.
-pub(super) type Moves<S> = Vec<(InstanceId, Place<S>)>;
+/// Where which instance stands.
+pub(super) type Move<S> = (InstanceId, Place<S>);
 
-impl<S> Place<S> {
-    fn is_broken(&self) -> bool {
-        matches!(self, Self::Ready(_, service) if !service.is_some())
+impl<S: Clone> Lists<S> {
+    pub(super) fn of(moves: &[Move<S>]) -> Self {
+        let mut lists = Self::default();
+        lists.apply(moves);
+        lists
     }
 }
 
-impl<S> Lists<S> {
-    fn broken(&self) -> impl Iterator<Item = InstanceId> {
-        let services = self.members.iter().zip(&self.services);
-        let broken = services.filter(|(_, service)| !service.is_some());
-        broken.map(|(member, _)| member.instance().id().clone())
-    }
+impl<S: Clone> Buffered for Lists<S> {
+    type Change = Move<S>;
 
-    fn apply(&mut self, moves: Moves<S>) {
+    fn apply(&mut self, moves: &[Move<S>]) {
         let (mut members, mut services, mut resting) = (Vec::new(), Vec::new(), Vec::new());
+        self.broken.retain(|id| moves.binary_search_by(|(moved, _)| moved.cmp(id)).is_err());
         for (id, place) in moves {
-            let ready_at = find(&self.members, &id);
-            let resting_at = find(&self.resting, &id);
-            let (ready, rests) = match place {
+            let ready_at = find(&self.members, id);
+            let resting_at = find(&self.resting, id);
+            let (ready, rests) = match place.clone() {
                 Place::Ready(member, service) => (Some((member, service)), None),
                 Place::Resting(member) => (None, Some(member)),
                 Place::Nowhere => (None, None),
@@ -82,13 +83,20 @@ impl<S> Lists<S> {
             if let Some(member) = &member {
                 self.weights.add(member.instance().weight());
             }
+            if service.as_ref().is_some_and(|service| !service.is_some()) {
+                self.broken.push(id.clone());
+            }
             members.extend(Edit::new(ready_at, member));
             services.extend(Edit::new(ready_at, service));
             resting.extend(Edit::new(resting_at, rests));
         }
-        edits::apply(&mut self.members, members);
-        edits::apply(&mut self.services, services);
-        edits::apply(&mut self.resting, resting);
+        double_buffer::apply(&mut self.members, members);
+        double_buffer::apply(&mut self.services, services);
+        double_buffer::apply(&mut self.resting, resting);
+    }
+
+    fn len(&self) -> usize {
+        self.members.len() + self.resting.len()
     }
 }
 
@@ -121,79 +129,4 @@ impl Weights {
 
 fn find(members: &[Member], id: &InstanceId) -> Result<usize, usize> {
     members.binary_search_by(|member| member.instance().id().cmp(id))
-}
-
-/// Two copies: one is published, the other, which was published before, waits to be the next.
-pub(super) struct Copies<S> {
-    published: Arc<Lists<S>>,
-    spare: Option<Arc<Lists<S>>>,
-    /// What was published before, and what it lacks. Calls may still read it.
-    behind: Option<(Arc<Lists<S>>, Moves<S>)>,
-}
-
-impl<S: Clone> Copies<S> {
-    pub(super) fn new() -> Self {
-        Self { published: Arc::default(), spare: None, behind: None }
-    }
-
-    /// What is to be published after these moves, and whose services are missing there because their `Clone`
-    /// panics. Those are to be moved away first.
-    pub(super) fn next(&mut self, moves: Moves<S>) -> (Arc<Lists<S>>, Vec<InstanceId>) {
-        if moves.is_empty() {
-            return (self.published.clone(), Vec::new());
-        }
-        self.behind = None;
-        let spare = self.spare.take().and_then(Arc::into_inner);
-        let mut broken = Vec::new();
-        let mut lists = spare.unwrap_or_else(|| {
-            let copy = Lists::clone(&self.published);
-            broken.extend(copy.broken());
-            copy
-        });
-        let applied = moves.clone();
-        broken.extend(
-            applied.iter().filter(|(_, place)| place.is_broken()).map(|(id, _)| id.clone()),
-        );
-        lists.apply(applied);
-        let before = std::mem::replace(&mut self.published, Arc::new(lists));
-        self.behind = Some((before, moves));
-        (self.published.clone(), broken)
-    }
-
-    /// Brings the copy published before up to date, if nobody reads it any more. Whether that is done:
-    /// else it is to be tried again, or [given up](Self::give_up).
-    pub(super) fn catch_up(&mut self) -> bool {
-        let Some((mut before, moves)) = self.behind.take() else { return true };
-        match Arc::get_mut(&mut before) {
-            Some(lists) => {
-                lists.apply(moves);
-                self.spare = Some(before);
-                true
-            }
-            None => {
-                self.behind = Some((before, moves));
-                false
-            }
-        }
-    }
-
-    /// Keeps nothing alive that has left the set: the next one is made by copying.
-    pub(super) fn give_up(&mut self) {
-        self.spare = None;
-        self.behind = None;
-    }
-
-    /// What is published.
-    pub(super) fn published(&self) -> Arc<Lists<S>> {
-        self.published.clone()
-    }
-}
-
-/// Through its shared handle.
-impl<S> std::ops::Deref for Copies<S> {
-    type Target = Lists<S>;
-
-    fn deref(&self) -> &Lists<S> {
-        &self.published
-    }
 }

@@ -58,6 +58,21 @@ pub(super) struct Unseen {
     hidden: usize,
 }
 
+impl Facts {
+    /// Before anything is known.
+    pub(super) fn pending(source: Arc<str>) -> Self {
+        Self {
+            panicking: false,
+            known: 0,
+            freshness: Freshness::Pending { error: None },
+            unseen: Unseen::default(),
+            census: Census::default(),
+            source,
+            error: None,
+        }
+    }
+}
+
 impl Unseen {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
         let Snapshot { skipped, fault, hidden, .. } = snapshot;
@@ -67,16 +82,7 @@ impl Unseen {
 
 impl<S> EndpointSet<S> {
     pub(super) fn pending(source: Arc<str>) -> Self {
-        let facts = Facts {
-            panicking: false,
-            known: 0,
-            freshness: Freshness::Pending { error: None },
-            unseen: Unseen::default(),
-            census: Census::default(),
-            source,
-            error: None,
-        };
-        Self::new(Arc::default(), facts)
+        Self::new(Arc::default(), Facts::pending(source))
     }
 
     pub(super) fn new(lists: Arc<Lists<S>>, facts: Facts) -> Self {

@@ -54,6 +54,17 @@ pub(super) struct Standing {
     hindrance: Option<Hindrance>,
 }
 
+impl Standing {
+    pub(super) const HEALTHY: Self =
+        Self { usable: true, healthy: true, pending: false, hindrance: None };
+    pub(super) const DRAINING: Self = Self {
+        usable: false,
+        healthy: false,
+        pending: false,
+        hindrance: Some(Hindrance::Draining),
+    };
+}
+
 /// Why an instance takes no call.
 #[derive(Clone, Copy, Debug)]
 enum Hindrance {

@@ -71,7 +71,7 @@ async fn ten_thousand_dropped_calls_leave_nothing_behind() {
         .build();
     ready(&channel, 3).await;
     morning(&channel, "you").await.unwrap();
-    let members: Vec<_> = channel.endpointer().load().ready().iter().cloned().collect();
+    let members: Vec<_> = channel.endpoints().load().ready().iter().cloned().collect();
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
 

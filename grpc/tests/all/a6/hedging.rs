@@ -109,7 +109,7 @@ async fn the_first_success_ends_the_others_and_their_servers_stop() {
     let hedging = HedgingPolicy::new(millis(30)).with_max_attempts(3);
     let channel = builder(&servers).hedge(hedging).build();
     ready(&channel, 3).await;
-    let members: Vec<_> = channel.endpointer().load().ready().iter().cloned().collect();
+    let members: Vec<_> = channel.endpoints().load().ready().iter().cloned().collect();
     for _ in 0..2 {
         let before: usize = servers.iter().map(Server::calls).sum();
         morning(&channel, "sleep 900").await.unwrap();

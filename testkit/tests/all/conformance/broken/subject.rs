@@ -1,5 +1,7 @@
 //! What the suite is told about it.
 
+use std::time::Duration;
+
 use fleetward_core::discovery::Source;
 use fleetward_core::registration::Registry;
 use fleetward_core::{Instance, InstanceId, ServiceName};
@@ -11,7 +13,9 @@ impl Subject for Broken {
     type Backend = Self;
 
     fn capabilities(&self) -> Capabilities {
+        // A busy machine may let a renewal wait for a second.
         Capabilities::new()
+            .with_ttl(Duration::from_secs(3))
             .with(Capability::Keys)
             .with(Capability::LoseLease)
             .with(Capability::TellsLoss)

@@ -1,10 +1,7 @@
 //! Changes of a long sorted list, made in place.
 //!
-//! A list that readers share cannot be changed under them, and a copy of a hundred thousand shared
-//! entries costs milliseconds: one reference count after the other, each somewhere else in memory. So
-//! who publishes such a list keeps the copy that was published before, and when its last reader is gone
-//! brings it up to date and publishes it the next time. Moving what stands behind a change is one
-//! `memmove`, which is a hundred times cheaper.
+//! Moving what stands behind a change is one `memmove`, which is a hundred times cheaper than a copy of shared
+//! entries.
 
 /// What becomes of one position of a list.
 pub(crate) struct Edit<T> {
