@@ -47,6 +47,15 @@ impl Process {
         }
     }
 
+    /// SIGSTOP, and waits until every thread has stopped: on a busy machine some run on for a while.
+    pub(crate) async fn pause(&self) {
+        self.signal(Signal::STOP);
+        eventually("the process stops after SIGSTOP", STOP_DEADLINE, || async {
+            self.lock().as_ref().is_none_or(|child| is_stopped(child.id()))
+        })
+        .await;
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) async fn stop(&self) {
         self.signal(Signal::TERM);
@@ -82,6 +91,17 @@ impl Drop for Process {
     }
 }
 
+/// Whether no thread of the process runs. Where the system does not say it, the signal has to do.
+fn is_stopped(process: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        // The state follows the name, which is in brackets and may have any characters in it.
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+        state.is_none_or(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
+    })
+}
+
 /// The child, if it has not ended; an ended one is reaped and forgotten.
 fn reap(child: &mut Option<Child>) -> Option<&mut Child> {
     if !matches!(child.as_mut()?.try_wait(), Ok(None)) {
@@ -91,4 +111,4 @@ fn reap(child: &mut Option<Child>) -> Option<&mut Child> {
 }
 
 /// A clean stop hands over the leadership first, which takes a while on a busy machine.
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
+const STOP_DEADLINE: Duration = Duration::from_secs(30);

@@ -24,7 +24,7 @@ async fn another_member_leads_after_the_leader_is_killed() {
 async fn another_member_leads_while_the_leader_is_paused() {
     let Some(cluster) = EtcdCluster::start_or_skip(3).await else { return };
     let old = cluster.wait_for_leader().await;
-    cluster.member(old).pause();
+    cluster.member(old).pause().await;
     eventually("another member leads", Duration::from_secs(4), || async {
         cluster.leader().await.is_some_and(|new| new != old)
     })

@@ -32,7 +32,7 @@ async fn in_dev_mode_nothing_survives_and_with_data_everything() {
 #[tokio::test]
 async fn a_paused_agent_is_silent_until_it_is_resumed() {
     let Some(consul) = Consul::start_or_skip().await else { return };
-    consul.pause();
+    consul.pause().await;
     assert!(consul.try_request("GET", "/v1/status/leader", "").await.is_err());
     consul.resume();
     consul.get("/v1/status/leader").await;

@@ -37,14 +37,14 @@ async fn data_and_address_survive_stop_and_kill() {
 #[tokio::test]
 async fn a_paused_server_is_silent_until_it_is_resumed() {
     let Some(etcd) = Etcd::start_or_skip().await else { return };
-    etcd.pause();
+    etcd.pause().await;
     assert!(etcd.is_running());
     assert!(!etcd.try_etcdctl(&["--command-timeout=300ms", "get", "key"]).await.status.success());
     etcd.resume();
     etcd.ready().await;
     etcd.etcdctl(&["get", "key"]).await;
 
-    etcd.pause();
+    etcd.pause().await;
     etcd.stop().await;
     assert!(!etcd.is_running(), "a paused server can be stopped");
 }
@@ -87,7 +87,7 @@ async fn dropping_ends_a_paused_server_and_removes_its_files() {
     let Some(etcd) = builder.start_or_skip().await else { return };
     let (address, log, data) = (etcd.addr(), etcd.log(), etcd.data_dir());
     assert!(log.exists());
-    etcd.pause();
+    etcd.pause().await;
     drop(etcd);
     eventually("the port is free", Duration::from_secs(1), || async {
         std::net::TcpListener::bind(address).is_ok()

@@ -40,7 +40,7 @@ async fn a_call_fails_only_after_every_agent_was_tried() {
 async fn a_first_registration_and_a_watch_reach_the_agent_that_works() {
     let Some(hung) = Consul::start_or_skip().await else { return };
     let Some(good) = Consul::start_or_skip().await else { return };
-    hung.pause();
+    hung.pause().await;
     for bad in ["127.0.0.1:1".to_owned(), hung.endpoint()] {
         let registry = connect(ConsulConfig::new([bad, good.endpoint()])).await;
         let mut watch = follow(&registry);
@@ -114,7 +114,7 @@ async fn a_registration_moves_and_leaves_nothing_behind() {
     for how in ["kill", "pause"] {
         match how {
             "kill" => first.kill().await,
-            _ => first.pause(),
+            _ => first.pause().await,
         }
         let begun = Instant::now();
         let there = || async { services(&second).await == ["a:10.0.0.1:80"] };

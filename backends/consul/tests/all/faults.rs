@@ -103,7 +103,7 @@ async fn a_silent_agent_is_noticed() {
     let mut watch = follow(&registry);
     converged(&mut watch, 1, 10 * SECOND).await;
     sleep(SECOND / 2).await;
-    consul.pause();
+    consul.pause().await;
     let paused = Instant::now();
     let error = direct.error(9 * SECOND).await;
     println!("{:?}: {error}", paused.elapsed());
@@ -150,7 +150,7 @@ async fn every_call_has_a_deadline() {
     let Some(consul) = Consul::start_or_skip().await else { return };
     let registry = connect(config(&consul).with_request_timeout(SECOND / 2)).await;
     let mut leased = register(&registry, 0).await;
-    consul.pause();
+    consul.pause().await;
     sleep(SECOND / 10).await;
     let begun = Instant::now();
     let (list, register, renewal) = (

@@ -63,7 +63,7 @@ async fn every_start_succeeds_while_one_of_three_is_down() {
 async fn every_start_succeeds_while_one_of_three_hangs() {
     let Some(cluster) = EtcdCluster::start_or_skip(3).await else { return };
     for victim in [cluster.wait_for_leader().await, 0] {
-        pause(cluster.member(victim)).await;
+        cluster.member(victim).pause().await;
         starts(&cluster, None).await;
         cluster.member(victim).resume();
     }
@@ -77,7 +77,7 @@ async fn every_login_succeeds_while_one_of_three_hangs_or_is_down() {
     cluster.etcdctl(&["user", "add", "root:pw"]).await;
     cluster.etcdctl(&["user", "grant-role", "root", "root"]).await;
     cluster.member(0).etcdctl(&["auth", "enable"]).await;
-    pause(cluster.member(1)).await;
+    cluster.member(1).pause().await;
     starts(&cluster, Some("root")).await;
     cluster.member(1).resume();
     cluster.member(1).kill().await;
@@ -112,7 +112,7 @@ async fn one_of_three_dead_fails_no_call() {
 async fn a_stopped_server_is_left_after_one_deadline() {
     let Some(cluster) = EtcdCluster::start_or_skip(3).await else { return };
     let follower = (cluster.wait_for_leader().await + 1) % 3;
-    pause(cluster.member(follower)).await;
+    cluster.member(follower).pause().await;
     for _ in 0..4 {
         let config = EtcdConfig::new(cluster.endpoints()).with_request_timeout(SECOND);
         let registry = connect(config).await;
@@ -130,7 +130,7 @@ async fn a_stopped_server_is_left_after_one_deadline() {
 async fn a_stopped_server_is_left_by_callers_with_less_patience_too() {
     let Some(cluster) = EtcdCluster::start_or_skip(3).await else { return };
     let follower = (cluster.wait_for_leader().await + 1) % 3;
-    pause(cluster.member(follower)).await;
+    cluster.member(follower).pause().await;
     for _ in 0..4 {
         let registry = connect(EtcdConfig::new(cluster.endpoints())).await;
         let name = service("a");

@@ -17,7 +17,7 @@ async fn a_silent_server_is_noticed() {
     let (_, cursor) = ids(&registry, "a").await;
     let mut watch = Watch::open(&registry, "a", cursor).await;
     let paused = Instant::now();
-    pause(&etcd).await;
+    etcd.pause().await;
     let error = watch.error(9 * SECOND).await;
     println!("{:?}: {error}", paused.elapsed());
     assert!(paused.elapsed() <= SECOND * 15 / 2, "{:?}", paused.elapsed());
@@ -33,7 +33,7 @@ async fn every_call_has_a_deadline() {
     let registry = connect(config(&etcd).with_request_timeout(SECOND / 2)).await;
     let mut leased = register(&registry, 0).await;
     let (_, cursor) = ids(&registry, "a").await;
-    pause(&etcd).await;
+    etcd.pause().await;
     let begun = Instant::now();
     let (list, register, renewal, watch) = (
         registry.list(&service("a")).await.unwrap_err(),

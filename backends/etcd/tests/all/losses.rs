@@ -170,7 +170,7 @@ async fn an_old_leader_that_comes_back_costs_less_than_a_renewal() {
     }
     let leader = cluster.wait_for_leader().await;
     let survivor = cluster.member((leader + 1) % 3);
-    pause(cluster.member(leader)).await;
+    cluster.member(leader).pause().await;
     sleep(ttl + 3 * SECOND).await;
     let all = || async { keys(survivor, "a/").await.len() == 5 };
     eventually("all are kept through the change of leaders", SOON, all).await;

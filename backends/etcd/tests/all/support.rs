@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const TTL: Duration = Duration::from_secs(5);
@@ -90,12 +90,6 @@ pub(crate) async fn field(etcd: &Etcd, key: &str, name: &str) -> Option<i64> {
 pub(crate) async fn leases(etcd: &Etcd) -> usize {
     let text = etcd.etcdctl(&["lease", "list"]).await;
     text.lines().filter(|line| !line.starts_with("found")).count()
-}
-
-/// Stops the server, and waits until all its threads have: the signal alone does not.
-pub(crate) async fn pause(etcd: &Etcd) {
-    etcd.pause();
-    sleep(SECOND / 10).await;
 }
 
 /// One of the server's metrics.

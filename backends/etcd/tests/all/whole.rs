@@ -112,7 +112,7 @@ async fn a_half_open_connection_converges() {
     let mut watch = follow(&client);
     let registration = keep(&server, 0, 30 * SECOND).await;
     converged(&mut watch, 1, 10 * SECOND).await;
-    pause(&etcd).await;
+    etcd.pause().await;
     let stale = timeout(8 * SECOND, watch.wait_for(|now| now.freshness.is_stale())).await;
     assert_eq!(stale.expect("the silence is noticed").unwrap().instances.len(), 1);
     etcd.resume();

@@ -123,9 +123,9 @@ impl Etcd {
     }
 
     /// Freezes the process (SIGSTOP): connections stay open and can even be made, for the kernel
-    /// accepts them, but nothing answers.
-    pub fn pause(&self) {
-        self.process.signal(Signal::STOP);
+    /// accepts them, but nothing answers. Returns when every thread has stopped.
+    pub async fn pause(&self) {
+        self.process.pause().await;
     }
 
     /// Lets a paused process go on (SIGCONT).
