@@ -16,7 +16,7 @@ use super::body::CallBody;
 use super::head::Head;
 use super::observer::ByStatus;
 use super::rejected::{Rejected, Superseded};
-use super::replay::{Sending, Sent};
+use super::replay::{Guard, Sending};
 use crate::connection::ResponseFuture;
 use crate::{Connection, ResponseBody};
 
@@ -88,16 +88,16 @@ where
     fn call(&mut self, sending: WithContext<Sending<'a>>) -> Attempt<'a, S> {
         let (sending, context) = sending.into_parts();
         let previous = context.as_ref().map_or(0, CallContext::previous_attempts);
-        let (state, sent) = match sending.request(previous) {
-            Some((request, sent)) => {
+        let (state, guard) = match sending.request(previous) {
+            Some((request, guard)) => {
                 let request = WithContext::within(context, request);
                 let response = self.balanced.clone().wait_for_ready(self.wait).call(request);
-                (State::Sent { response }, sent)
+                (State::Sent { response }, guard)
             }
             // Another attempt of a hedged call was just committed.
-            None => (State::Superseded, Sent::default()),
+            None => (State::Superseded, Guard::default()),
         };
-        Attempt { state, sent, sending }
+        Attempt { state, guard, sending }
     }
 }
 
@@ -110,7 +110,7 @@ pin_project! {
         // First, so that the stream is reset before the request's body hears that nobody reads it.
         #[pin]
         state: State<S>,
-        sent: Sent,
+        guard: Guard,
         sending: Sending<'a>,
     }
 
@@ -152,7 +152,7 @@ where
             return Poll::Ready(Err(Superseded.into()));
         };
         let result = ready!(response.poll(cx));
-        if this.sent.is_superseded() {
+        if this.guard.is_superseded() {
             return Poll::Ready(Err(Superseded.into()));
         }
         Poll::Ready(match result {
@@ -161,8 +161,8 @@ where
                     Err(Rejected { code, head: response.into_parts().0 }.into())
                 }
                 Head::Begun | Head::Succeeded => {
-                    if let Some(sent) = std::mem::take(this.sent).commit() {
-                        response.body_mut().hold(sent);
+                    if let Some(guard) = std::mem::take(this.guard).commit() {
+                        response.body_mut().hold(guard);
                     }
                     Ok(response)
                 }

@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::head::Head;
 use super::observed::Observed;
-use super::replay::Sent;
+use super::replay::Guard;
 use super::tail::Tail;
 use crate::connection::ResponseBody;
 use crate::deadline::Deadline;
@@ -25,7 +25,7 @@ pub(super) struct CallBody {
     /// Gone with a deadline that has passed.
     transport: Option<ResponseBody>,
     observed: Observed,
-    sent: Option<Sent>,
+    guard: Option<Guard>,
     tail: Option<Tail>,
 }
 
@@ -33,7 +33,7 @@ impl CallBody {
     pub(super) fn new(head: Head, transport: ResponseBody, observed: Observed) -> Self {
         // What has ended keeps no connection open.
         let transport = Some(transport).filter(|transport| !transport.is_end_stream());
-        Self { head, transport, observed, sent: None, tail: None }
+        Self { head, transport, observed, guard: None, tail: None }
     }
 
     /// What the response's head says of the call.
@@ -41,8 +41,8 @@ impl CallBody {
         self.head
     }
 
-    pub(super) fn hold(&mut self, sent: Sent) {
-        self.sent = Some(sent);
+    pub(super) fn hold(&mut self, guard: Guard) {
+        self.guard = Some(guard);
     }
 
     pub(super) fn follow(&mut self, tail: Tail) {
@@ -51,7 +51,7 @@ impl CallBody {
 
     fn ended(&mut self, end: Option<&Result<Frame<Bytes>, Status>>) {
         let code = self.observed.ended(end);
-        self.sent = None;
+        self.guard = None;
         if let Some(tail) = &mut self.tail {
             tail.ended(code);
         }
@@ -65,7 +65,7 @@ impl CallBody {
         self.transport = None;
         // The instance hears of it, for it is the one that took too long.
         self.observed.expired();
-        self.sent = None;
+        self.guard = None;
         Some(status)
     }
 }

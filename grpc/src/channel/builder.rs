@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use fleetward_balancers::{PeakEwma, by_name};
+use fleetward_client::ReplayBuffer;
 use fleetward_core::balancing::WaitForReady;
 use fleetward_core::endpoints::{EndpointerBuilder, Operation, Readiness};
 use fleetward_core::health::{HealthCheck, HealthChecked};
@@ -18,7 +19,6 @@ use tonic::body::Body;
 
 use super::observer::ByStatus;
 use super::plan::{Defaults, Further, Plans};
-use super::replay::Buffer;
 use super::{Channel, Shared};
 use crate::service_config::MethodName;
 use crate::{
@@ -316,7 +316,7 @@ impl<T> ChannelBuilder<T> {
                 plans: ArcSwap::from_pointee(plans),
                 defaults: self.defaults,
                 replay_limit: self.replay_limit,
-                buffer: Arc::new(Buffer::new(self.buffer_limit)),
+                buffer: Arc::new(ReplayBuffer::new(self.buffer_limit)),
             }),
         }
     }

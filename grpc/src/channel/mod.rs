@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
+use fleetward_client::{ReplayBuffer, RequestHead};
 use fleetward_core::context::{ContextCarrier, WithContext};
 use fleetward_core::endpoints::Endpoints;
 use fleetward_core::retry::RetryError;
@@ -34,7 +35,7 @@ pub(crate) use self::head::{Head, describe_foreign};
 use self::observer::ByStatus;
 use self::plan::{Defaults, Plans};
 use self::policy::CallPolicy;
-use self::replay::{Buffer, Kept, Replay};
+use self::replay::Replay;
 use self::tail::Tail;
 use crate::deadline::Deadline;
 use crate::{Connection, ResponseBody, ServiceConfig};
@@ -75,7 +76,7 @@ struct Shared<S> {
     /// What the defaults and the service config make of each method.
     plans: ArcSwap<Plans>,
     replay_limit: usize,
-    buffer: Arc<Buffer>,
+    buffer: Arc<ReplayBuffer>,
 }
 
 impl Channel {
@@ -163,7 +164,7 @@ where
         let channel = self.clone();
         let context = request.replace_context(None);
         let (head, body) = request.into_parts();
-        let head = Kept::new(head);
+        let head = RequestHead::new(head);
         // A block, for the future of a function holds its arguments twice.
         Box::pin(async move {
             let Shared { balanced, replay_limit, buffer, .. } = &*channel.shared;

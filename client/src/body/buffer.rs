@@ -1,24 +1,26 @@
-//! How much all calls of a channel keep for further attempts.
+//! How much all calls of a client keep for further attempts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A bound on the bytes that all calls of a channel keep together.
+/// A bound on the bytes that all calls of a client keep together for further attempts. Requests of up to 4 KiB are
+/// not counted.
 #[derive(Debug)]
-pub(crate) struct Buffer {
+pub struct ReplayBuffer {
     limit: usize,
     used: AtomicUsize,
 }
 
-/// So small a request is not counted: its caller holds as much, and counting it would have every
-/// call touch one line of memory.
+/// A request of so many bytes is not counted: its caller holds as much, and counting it would have every call touch
+/// one line of memory.
 const SMALL: usize = 4096;
 
 /// There is no room.
 pub(super) struct Full;
 
-impl Buffer {
-    pub(crate) fn new(limit: usize) -> Self {
+impl ReplayBuffer {
+    /// One of so many bytes.
+    pub fn new(limit: usize) -> Self {
         Self { limit, used: AtomicUsize::new(0) }
     }
 
@@ -37,15 +39,15 @@ impl Buffer {
         Share { buffer: self.clone(), bytes: 0 }
     }
 
-    /// How many bytes are kept now.
-    pub(crate) fn used(&self) -> usize {
+    /// The number of bytes that are kept now.
+    pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 }
 
 /// What one call has of the buffer.
 pub(super) struct Share {
-    buffer: Arc<Buffer>,
+    buffer: Arc<ReplayBuffer>,
     bytes: usize,
 }
 

@@ -15,134 +15,106 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http_body::Frame;
-use tonic::Status;
-use tonic::body::Body;
-
-use super::buffer::{Buffer, Share};
-use super::waiting::Waiting;
 use fleetward_http2::frames::poll_filled;
+use http_body::{Body, Frame};
+
+use super::AttemptError;
+use super::buffer::{ReplayBuffer, Share};
+use super::waiting::Waiting;
 
 /// Frames are kept while the call is not committed; then its one reader takes them out, and reads the
 /// rest from the body itself.
-pub(super) struct Log {
-    state: Mutex<State>,
+pub(super) struct Log<B: Body> {
+    state: Mutex<State<B>>,
     /// Apart from the state: a body may wake while it is polled.
     waiting: Arc<Waiting>,
 }
 
-struct State {
+struct State<B: Body> {
     /// From number `first` on.
     frames: VecDeque<Frame<Bytes>>,
     first: usize,
-    body: Source,
+    body: Source<B>,
     readers: u64,
     /// Those that read no more.
     left: Vec<u64>,
-    committed: Committed,
+    /// The only one that reads from now on.
+    committed: Option<u64>,
     limit: usize,
+    /// Nothing if no more is kept: then the call is committed to whoever reads first.
     share: Option<Share>,
 }
 
-enum Source {
-    Here(Body),
+enum Source<B: Body> {
+    Here(B),
     /// A reader polls it at this moment.
     Lent,
     Ended,
-    Failed(Status),
+    Failed(B::Error),
+    Panicked,
+    /// Nobody reads any more.
+    Closed,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Committed {
-    No,
-    /// To whoever reads first: it goes out once.
-    Next,
-    To(u64),
-}
+/// A frame for a reader; nothing at the end.
+type Next<E> = Option<Result<Frame<Bytes>, AttemptError<E>>>;
 
-type Polled = Poll<Option<Result<Frame<Bytes>, Status>>>;
+pub(super) type Polled<E> = Poll<Next<E>>;
 
 /// What a reader does next.
-enum Step {
-    Done(Option<Result<Frame<Bytes>, Status>>),
+enum Step<B: Body> {
+    Done(Next<B::Error>),
     /// Another reader polls the body.
     Wait,
     Poll {
-        body: Body,
+        body: B,
         /// Nobody else waits for what comes.
         alone: bool,
     },
 }
 
 /// What is no longer needed. Dropping it may run the caller's code.
-#[derive(Default)]
-struct Unneeded {
+struct Unneeded<B: Body> {
     frames: VecDeque<Frame<Bytes>>,
-    _polled: Option<Polled>,
-    _body: Option<Body>,
+    _polled: Option<Polled<B::Error>>,
+    _body: Option<B>,
 }
 
-impl Log {
-    pub(super) fn new(
-        frames: VecDeque<Frame<Bytes>>,
-        body: Body,
-        limit: usize,
-        buffer: &Arc<Buffer>,
-    ) -> Arc<Self> {
-        let read = frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
-        let mut share = buffer.empty_share();
-        let fits = read <= limit && share.grow(read).is_ok();
-        let committed = if fits { Committed::No } else { Committed::Next };
-        Self::with(frames, body, committed, limit, Some(share))
+impl<B: Body> Default for Unneeded<B> {
+    fn default() -> Self {
+        Self { frames: VecDeque::new(), _polled: None, _body: None }
     }
+}
 
-    /// One that goes out once.
-    pub(super) fn committed(frames: VecDeque<Frame<Bytes>>, body: Body) -> Arc<Self> {
-        Self::with(frames, body, Committed::Next, 0, None)
-    }
-
-    fn with(
-        frames: VecDeque<Frame<Bytes>>,
-        body: Body,
-        committed: Committed,
-        limit: usize,
-        share: Option<Share>,
-    ) -> Arc<Self> {
-        let state = State {
-            frames,
-            first: 0,
-            body: Source::Here(body),
-            readers: 0,
-            left: Vec::new(),
-            committed,
-            limit,
-            share,
-        };
-        Arc::new(Self { state: Mutex::new(state), waiting: Arc::default() })
-    }
-
+impl<B: Body> Log<B> {
     /// No foreign code runs while this is held.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<B>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether another attempt can no longer be made.
     pub(super) fn is_committed(&self) -> bool {
-        matches!(self.lock().committed, Committed::To(_))
+        self.lock().committed.is_some()
     }
 
     pub(super) fn is_committed_to_another(&self, reader: u64) -> bool {
-        matches!(self.lock().committed, Committed::To(other) if other != reader)
+        self.lock().committed.is_some_and(|other| other != reader)
     }
 
     /// A new reader, which begins at the beginning; none once the call is committed.
     pub(super) fn reader(&self) -> Option<u64> {
         let mut state = self.lock();
-        if matches!(state.committed, Committed::To(_)) {
+        if state.committed.is_some() {
             return None;
         }
         state.readers += 1;
         Some(state.readers)
+    }
+
+    /// Whether nothing comes after so many frames. `false` if only the body could tell.
+    pub(super) fn is_over(&self, at: usize) -> bool {
+        let state = self.lock();
+        matches!(state.body, Source::Ended) && at >= state.first + state.frames.len()
     }
 
     /// Only `reader` reads from now on; unless it is another one already.
@@ -159,9 +131,56 @@ impl Log {
         self.waiting.wake_all();
         drop(unneeded);
     }
+}
+
+impl<B> Log<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Clone,
+{
+    pub(super) fn new(
+        frames: VecDeque<Frame<Bytes>>,
+        body: B,
+        limit: usize,
+        buffer: &Arc<ReplayBuffer>,
+    ) -> Arc<Self> {
+        let read = frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+        let mut share = buffer.empty_share();
+        let fits = read <= limit && share.grow(read).is_ok();
+        Self::with(frames, body, limit, fits.then_some(share))
+    }
+
+    /// One that goes out once.
+    pub(super) fn once(frames: VecDeque<Frame<Bytes>>, body: B) -> Arc<Self> {
+        Self::with(frames, body, 0, None)
+    }
+
+    fn with(
+        frames: VecDeque<Frame<Bytes>>,
+        body: B,
+        limit: usize,
+        share: Option<Share>,
+    ) -> Arc<Self> {
+        let state = State {
+            frames,
+            first: 0,
+            body: Source::Here(body),
+            readers: 0,
+            left: Vec::new(),
+            committed: None,
+            limit,
+            share,
+        };
+        Arc::new(Self { state: Mutex::new(state), waiting: Arc::default() })
+    }
 
     /// Frame number `at`, for `reader`.
-    pub(super) fn poll_frame(&self, reader: u64, at: usize, cx: &mut Context<'_>) -> Polled {
+    pub(super) fn poll_frame(
+        &self,
+        reader: u64,
+        at: usize,
+        cx: &mut Context<'_>,
+    ) -> Polled<B::Error> {
         let mut listens = false;
         loop {
             let (step, unneeded) = self.lock().step(reader, at);
@@ -181,14 +200,14 @@ impl Log {
         &self,
         reader: u64,
         at: usize,
-        body: Body,
+        body: B,
         alone: bool,
         cx: &mut Context<'_>,
-    ) -> Polled {
+    ) -> Polled<B::Error> {
         let mut loan = Loan { log: self, body: Some(body) };
         let Some(body) = &mut loan.body else { return Poll::Pending };
         let polled = if alone {
-            let polled = poll_filled(Pin::new(body), cx);
+            let polled = poll_filled(Pin::new(body), cx).map_err(AttemptError::Body);
             if polled.is_pending() {
                 // The call may end before the body goes on.
                 self.waiting.add(cx.waker());
@@ -198,7 +217,7 @@ impl Log {
             // Readers wait for one body, which knows one waker: all are woken.
             self.waiting.add(cx.waker());
             let all = Waker::from(self.waiting.clone());
-            poll_filled(Pin::new(body), &mut Context::from_waker(&all))
+            poll_filled(Pin::new(body), &mut Context::from_waker(&all)).map_err(AttemptError::Body)
         };
         let came = polled.is_ready();
         let (polled, unneeded) = self.lock().put_back(reader, at, loan.body.take(), polled);
@@ -213,31 +232,30 @@ impl Log {
 }
 
 /// A body on its way back to the log.
-struct Loan<'a> {
-    log: &'a Log,
-    body: Option<Body>,
+struct Loan<'a, B: Body> {
+    log: &'a Log<B>,
+    body: Option<B>,
 }
 
-impl Drop for Loan<'_> {
+impl<B: Body> Drop for Loan<'_, B> {
     fn drop(&mut self) {
         let Some(body) = self.body.take() else { return };
         // It has panicked. Nobody gets more of it.
-        let status = Status::internal("the request's body panicked");
-        let before = mem::replace(&mut self.log.lock().body, Source::Failed(status));
+        let before = mem::replace(&mut self.log.lock().body, Source::Panicked);
         self.log.waiting.wake_all();
         drop((before, body));
     }
 }
 
-impl State {
+impl<B: Body> State<B> {
     fn commit(&mut self, reader: u64) {
-        self.committed = Committed::To(reader);
+        self.committed = Some(reader);
         // What is left is on its way out.
         self.share = None;
     }
 
-    fn commit_if_first(&mut self, reader: u64) -> Unneeded {
-        if matches!(self.committed, Committed::To(_)) {
+    fn commit_if_first(&mut self, reader: u64) -> Unneeded<B> {
+        if self.committed.is_some() {
             return Unneeded::default();
         }
         self.commit(reader);
@@ -245,53 +263,65 @@ impl State {
         if self.left.contains(&reader) { self.close() } else { Unneeded::default() }
     }
 
-    fn leave(&mut self, reader: u64) -> Unneeded {
-        match self.committed {
-            Committed::To(only) if only == reader => self.close(),
-            Committed::To(_) => Unneeded::default(),
-            _ => {
-                if !self.left.contains(&reader) {
-                    self.left.push(reader);
-                }
-                Unneeded::default()
-            }
+    fn leave(&mut self, reader: u64) -> Unneeded<B> {
+        if self.committed == Some(reader) {
+            return self.close();
         }
+        if self.committed.is_none() && !self.left.contains(&reader) {
+            self.left.push(reader);
+        }
+        Unneeded::default()
     }
 
-    fn close(&mut self) -> Unneeded {
+    fn close(&mut self) -> Unneeded<B> {
         let frames = mem::take(&mut self.frames);
-        let over = Source::Failed(Status::cancelled("the call is over"));
         let body = match &self.body {
-            Source::Here(_) | Source::Lent => match mem::replace(&mut self.body, over) {
+            Source::Here(_) | Source::Lent => match mem::replace(&mut self.body, Source::Closed) {
                 Source::Here(body) => Some(body),
                 // Whoever has it drops it.
                 _ => None,
             },
-            Source::Ended | Source::Failed(_) => None,
+            _ => None,
         };
         Unneeded { frames, _body: body, ..Unneeded::default() }
     }
+}
 
+impl<B> State<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Clone,
+{
     /// Why this reader gets nothing, if it does not.
-    fn refusal(&self, reader: u64) -> Option<Status> {
-        match self.committed {
-            _ if self.left.contains(&reader) => Some(Status::cancelled("the attempt is over")),
-            Committed::To(other) if other != reader => {
-                Some(Status::cancelled("the call goes on with another attempt"))
-            }
-            _ => None,
+    fn refusal(&self, reader: u64) -> Option<AttemptError<B::Error>> {
+        if self.left.contains(&reader) {
+            return Some(AttemptError::Cancelled("the attempt is over"));
+        }
+        let other = self.committed.is_some_and(|other| other != reader);
+        other.then(|| AttemptError::Cancelled("the call goes on with another attempt"))
+    }
+
+    /// What a body that gives no more frames ends with.
+    fn end(&self) -> Option<Next<B::Error>> {
+        match &self.body {
+            Source::Here(_) | Source::Lent => None,
+            Source::Ended => Some(None),
+            Source::Failed(error) => Some(Some(Err(AttemptError::Body(error.clone())))),
+            Source::Panicked => Some(Some(Err(AttemptError::Panicked))),
+            Source::Closed => Some(Some(Err(AttemptError::Cancelled("the call is over")))),
         }
     }
 
-    fn step(&mut self, reader: u64, at: usize) -> (Step, Unneeded) {
+    fn step(&mut self, reader: u64, at: usize) -> (Step<B>, Unneeded<B>) {
         let mut unneeded = Unneeded::default();
-        if let Some(status) = self.refusal(reader) {
-            return (Step::Done(Some(Err(status))), unneeded);
+        if let Some(error) = self.refusal(reader) {
+            return (Step::Done(Some(Err(error))), unneeded);
         }
-        if self.committed == Committed::Next {
+        // What there is no room to keep goes out once.
+        if self.committed.is_none() && self.share.is_none() && self.frames.len() > at {
             self.commit(reader);
         }
-        let alone = self.committed == Committed::To(reader);
+        let alone = self.committed == Some(reader);
         let frame = if alone {
             // What the only reader has taken is no longer kept.
             while self.first < at
@@ -302,27 +332,18 @@ impl State {
             }
             let frame = self.frames.pop_front();
             self.first += usize::from(frame.is_some());
-            frame.map(|frame| Step::Done(Some(Ok(frame))))
+            frame.map(|frame| Some(Ok(frame)))
         } else {
-            self.frames.get(at).map(|frame| Step::Done(copy(frame).map(Ok)))
+            self.frames.get(at).map(|frame| copy(frame).map(Ok))
         };
-        let step = frame.unwrap_or_else(|| self.poll(alone));
+        let step = match frame.or_else(|| self.end()) {
+            Some(done) => Step::Done(done),
+            None => match mem::replace(&mut self.body, Source::Lent) {
+                Source::Here(body) => Step::Poll { body, alone },
+                _ => Step::Wait,
+            },
+        };
         (step, unneeded)
-    }
-
-    fn poll(&mut self, alone: bool) -> Step {
-        match mem::replace(&mut self.body, Source::Lent) {
-            Source::Here(body) => Step::Poll { body, alone },
-            Source::Lent => Step::Wait,
-            Source::Ended => {
-                self.body = Source::Ended;
-                Step::Done(None)
-            }
-            Source::Failed(status) => {
-                self.body = Source::Failed(status.clone());
-                Step::Done(Some(Err(status)))
-            }
-        }
     }
 
     /// Takes the body back from `reader`, which wanted frame number `at`, and what it gave. While it
@@ -331,19 +352,21 @@ impl State {
         &mut self,
         reader: u64,
         at: usize,
-        body: Option<Body>,
-        polled: Polled,
-    ) -> (Polled, Unneeded) {
+        body: Option<B>,
+        polled: Polled<B::Error>,
+    ) -> (Polled<B::Error>, Unneeded<B>) {
         let mut unneeded = Unneeded::default();
-        if let Source::Failed(status) = &self.body {
+        if let Some(end) = self.end() {
             // The call has ended meanwhile.
-            let answer = Poll::Ready(Some(Err(status.clone())));
-            let unneeded = Unneeded { _body: body, _polled: Some(polled), ..unneeded };
-            return (answer, unneeded);
+            unneeded._body = body;
+            unneeded._polled = Some(polled);
+            return (Poll::Ready(end), unneeded);
         }
         let (next, gone) = match &polled {
             Poll::Ready(None) => (Source::Ended, body),
-            Poll::Ready(Some(Err(status))) => (Source::Failed(status.clone()), body),
+            Poll::Ready(Some(Err(AttemptError::Body(error)))) => {
+                (Source::Failed(error.clone()), body)
+            }
             _ => (body.map_or(Source::Ended, Source::Here), None),
         };
         self.body = next;
@@ -356,7 +379,7 @@ impl State {
             polled => polled,
         };
         match refusal {
-            Some(status) => (Poll::Ready(Some(Err(status))), unneeded),
+            Some(error) => (Poll::Ready(Some(Err(error))), unneeded),
             None => (polled, unneeded),
         }
     }
@@ -368,16 +391,14 @@ impl State {
         at: usize,
         frame: Frame<Bytes>,
         is_over: bool,
-        unneeded: &mut Unneeded,
-    ) -> Polled {
-        let is_committed = matches!(self.committed, Committed::To(_));
+        unneeded: &mut Unneeded<B>,
+    ) -> Polled<B::Error> {
         let bytes = frame.data_ref().map(Bytes::len);
-        let fits = !is_committed && bytes.is_some_and(|bytes| self.has_room(bytes));
+        let fits = bytes.is_some_and(|bytes| self.has_room(bytes));
         if is_over {
             self.frames.push_back(frame);
-            if !is_committed && !fits {
-                // The call is committed to the reader that comes next, as this one is gone.
-                self.committed = Committed::Next;
+            if !fits {
+                // It goes out to the reader that comes next, as this one is gone.
                 self.share = None;
             }
             return Poll::Pending;
@@ -402,7 +423,7 @@ impl State {
     }
 }
 
-/// `None` for trailers, which gRPC's requests do not have.
+/// Nothing for trailers, which are not replayed.
 fn copy(frame: &Frame<Bytes>) -> Option<Frame<Bytes>> {
     frame.data_ref().cloned().map(Frame::data)
 }

@@ -9,6 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
+use crate::body::tests::Failed;
+
+type Boxed = http_body_util::combinators::UnsyncBoxBody<Bytes, Failed>;
 
 /// A freeze fails a test instead of hanging it.
 fn unfrozen(test: impl FnOnce() + Send + 'static) {
@@ -25,42 +28,50 @@ fn unfrozen(test: impl FnOnce() + Send + 'static) {
 /// A body that does what a closure says.
 struct Does<F>(F);
 
-impl<F: FnMut(&mut Context<'_>) -> Polled + Unpin> http_body::Body for Does<F> {
+impl<F: FnMut(&mut Context<'_>) -> Polled<Failed> + Unpin> http_body::Body for Does<F> {
     type Data = Bytes;
-    type Error = Status;
+    type Error = Failed;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
-        (self.0)(cx)
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        (self.0)(cx).map_err(|error| match error {
+            AttemptError::Body(error) => error,
+            other => panic!("{other:?}"),
+        })
     }
 }
 
-fn log(body: impl FnMut(&mut Context<'_>) -> Polled + Send + Unpin + 'static) -> Arc<Log> {
+fn log(
+    body: impl FnMut(&mut Context<'_>) -> Polled<Failed> + Send + Unpin + 'static,
+) -> Arc<Log<Boxed>> {
     log_up_to(1 << 20, body)
 }
 
 fn log_up_to(
     limit: usize,
-    body: impl FnMut(&mut Context<'_>) -> Polled + Send + Unpin + 'static,
-) -> Arc<Log> {
-    let body = Body::new(Does(body));
-    Log::new(VecDeque::new(), body, limit, &Arc::new(Buffer::new(1 << 20)))
+    body: impl FnMut(&mut Context<'_>) -> Polled<Failed> + Send + Unpin + 'static,
+) -> Arc<Log<Boxed>> {
+    let body = Boxed::new(Does(body));
+    Log::new(VecDeque::new(), body, limit, &Arc::new(ReplayBuffer::new(1 << 20)))
 }
 
 /// Where a body finds the log that it is in.
-type Home = Arc<OnceLock<Arc<Log>>>;
+type Home = Arc<OnceLock<Arc<Log<Boxed>>>>;
 
-fn data(text: &'static str) -> Polled {
+fn data(text: &'static str) -> Polled<Failed> {
     Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(text.as_bytes())))))
 }
 
-fn text(polled: Polled) -> Bytes {
+fn text(polled: Polled<Failed>) -> Bytes {
     let Poll::Ready(Some(Ok(frame))) = polled else { panic!("no frame: {polled:?}") };
     frame.into_data().unwrap()
 }
 
-fn code(polled: Polled) -> tonic::Code {
-    let Poll::Ready(Some(Err(status))) = polled else { panic!("no error: {polled:?}") };
-    status.code()
+fn failure(polled: Polled<Failed>) -> AttemptError<Failed> {
+    let Poll::Ready(Some(Err(error))) = polled else { panic!("no error: {polled:?}") };
+    error
 }
 
 #[derive(Default)]
@@ -80,7 +91,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
-fn polled(log: &Log, reader: u64, at: usize) -> Polled {
+fn polled(log: &Log<Boxed>, reader: u64, at: usize) -> Polled<Failed> {
     log.poll_frame(reader, at, &mut Context::from_waker(Waker::noop()))
 }
 
@@ -133,7 +144,7 @@ fn a_body_may_end_its_own_call_while_it_is_polled() {
             home.set(log.clone()).ok().unwrap();
             let reader = log.reader().unwrap();
             log.commit(reader);
-            assert_eq!(code(polled(&log, reader, 0)), tonic::Code::Cancelled);
+            assert!(matches!(failure(polled(&log, reader, 0)), AttemptError::Cancelled(_)));
             // The body is gone: only this test and its cell are left.
             assert_eq!(Arc::strong_count(&home), 1);
         });
@@ -154,7 +165,7 @@ fn what_a_reader_reads_that_is_superseded_meanwhile_goes_to_the_one_that_is_not(
         });
         home.set(log.clone()).ok().unwrap();
         let (first, second) = (log.reader().unwrap(), log.reader().unwrap());
-        assert_eq!(code(polled(&log, first, 0)), tonic::Code::Cancelled);
+        assert!(matches!(failure(polled(&log, first, 0)), AttemptError::Cancelled(_)));
         assert_eq!(text(polled(&log, second, 0)), "one");
         assert_eq!(text(polled(&log, second, 1)), "two");
         assert!(matches!(polled(&log, second, 2), Poll::Ready(None)));
@@ -184,7 +195,7 @@ fn a_wake_that_only_a_superseded_reader_got_is_passed_on() {
         });
         home.set(log.clone()).ok().unwrap();
         let (first, second) = (log.reader().unwrap(), log.reader().unwrap());
-        assert_eq!(code(polled(&log, first, 0)), tonic::Code::Cancelled);
+        assert!(matches!(failure(polled(&log, first, 0)), AttemptError::Cancelled(_)));
         assert!(woken.0.load(Ordering::SeqCst), "nobody told the reader that is left");
         assert_eq!(text(polled(&log, second, 0)), "one");
     });
@@ -208,7 +219,7 @@ fn what_is_too_much_to_keep_is_not_lost_with_the_attempt_that_read_it() {
         home.set(log.clone()).ok().unwrap();
         let first = log.reader().unwrap();
         assert_eq!(text(polled(&log, first, 0)), "a");
-        assert_eq!(code(polled(&log, first, 1)), tonic::Code::Cancelled);
+        assert!(matches!(failure(polled(&log, first, 1)), AttemptError::Cancelled(_)));
         let second = log.reader().unwrap();
         assert_eq!(text(polled(&log, second, 0)), "a");
         assert!(log.is_committed());
@@ -234,8 +245,8 @@ fn a_body_that_panics_fails_every_reader() {
         let (first, second) = (log.reader().unwrap(), log.reader().unwrap());
         assert!(catch_unwind(AssertUnwindSafe(|| polled(&log, first, 0))).is_err());
         assert!(woken.0.load(Ordering::SeqCst), "nobody told the other reader");
-        assert_eq!(code(polled(&log, second, 0)), tonic::Code::Internal);
-        assert_eq!(code(polled(&log, first, 0)), tonic::Code::Internal);
+        assert_eq!(failure(polled(&log, second, 0)), AttemptError::Panicked);
+        assert_eq!(failure(polled(&log, first, 0)), AttemptError::Panicked);
     });
 }
 
@@ -276,7 +287,7 @@ fn frames_are_dropped_without_the_lock() {
         assert_eq!(text(polled(&log, second, 2)), "mine");
         assert_eq!(dropped.load(Ordering::SeqCst), 3);
         log.leave(second);
-        assert_eq!(code(polled(&log, second, 3)), tonic::Code::Cancelled);
+        assert!(matches!(failure(polled(&log, second, 3)), AttemptError::Cancelled(_)));
     });
 }
 
@@ -285,8 +296,8 @@ fn frames_that_are_kept_are_dropped_without_the_lock_at_the_end() {
     unfrozen(|| {
         let (home, dropped) = (Home::default(), Arc::new(AtomicUsize::new(0)));
         let bytes = Bytes::from_owner(Owner(home.clone(), dropped.clone()));
-        let body = Body::new(Does(|_: &mut Context<'_>| Poll::Pending));
-        let log = Log::committed([Frame::data(bytes)].into(), body);
+        let body = Boxed::new(Does(|_: &mut Context<'_>| Poll::Pending));
+        let log = Log::once([Frame::data(bytes)].into(), body);
         home.set(log.clone()).ok().unwrap();
         let reader = log.reader().unwrap();
         log.commit(reader);
