@@ -21,8 +21,9 @@ use http::{Method, StatusCode};
 /// is longer than [`with_longest_wait`](Self::with_longest_wait) or than what is left of the deadline
 /// ends the call with that response.
 ///
-/// A request is kept for another attempt if its whole body is there at once and is no larger than
-/// [the limit](crate::ClientBuilder::replay_limit). A body that comes in over time is sent once.
+/// A request's body is kept for another attempt as it comes in, up to
+/// [the limit](crate::ClientBuilder::replay_limit). What is longer goes to the attempt that is under way, and no other
+/// follows.
 ///
 /// ```
 /// use std::time::Duration;

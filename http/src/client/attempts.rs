@@ -54,7 +54,7 @@ where
 
     fn call(&mut self, call: WithContext<Arc<Call<B>>>) -> Self::Future {
         let (call, context) = call.into_parts();
-        let Some(request) = call.request() else {
+        let Some((request, guard)) = call.request() else {
             // A client that reads the body before it has a connection.
             let spent = Error::new(ErrorKind::Other, "the request's body was sent already");
             return Box::pin(std::future::ready(Err(spent.into())));
@@ -73,7 +73,11 @@ where
                 },
             };
             match answered {
-                Ok(response) => call.reject(response).map_err(Into::into),
+                Ok(response) => {
+                    let response = call.reject(response)?;
+                    guard.release();
+                    Ok(response)
+                }
                 Err(error) => {
                     if let Some(error) = error.downcast_ref::<OriginError>() {
                         call.failed_on(error.instance());

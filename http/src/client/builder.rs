@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_balancers::PeakEwma;
+use fleetward_client::ReplayBuffer;
 use fleetward_core::balancing::WaitForReady;
 use fleetward_core::endpoints::EndpointerBuilder;
 use fleetward_core::outlier::OutlierDetection;
@@ -40,6 +41,7 @@ impl<T> ClientBuilder<T> {
                 budget: Arc::new(RatioBudget::default()),
                 timeout: None,
                 replay_limit: 1 << 20,
+                replay_buffer: Arc::new(ReplayBuffer::new(16 << 20)),
             },
         }
     }
@@ -85,10 +87,17 @@ impl<T> ClientBuilder<T> {
         self
     }
 
-    /// Sets how large a request's body may be, in bytes, to be kept for another attempt (default 1
-    /// MiB). A larger one is sent once.
+    /// Sets how many bytes of a request are kept for another attempt (default 1 MiB). When more of it
+    /// has been sent, the call goes on with the attempt that is under way, and no other follows.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
         self.settings.replay_limit = bytes;
+        self
+    }
+
+    /// Sets how many bytes all calls together keep for other attempts (default 16 MiB). Requests of up to
+    /// 4 KiB that are there whole are not counted.
+    pub fn replay_buffer(mut self, bytes: usize) -> Self {
+        self.settings.replay_buffer = Arc::new(ReplayBuffer::new(bytes));
         self
     }
 

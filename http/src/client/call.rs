@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use fleetward_client::{AttemptGuard, ReplayBody, RequestHead};
 use fleetward_core::{BoxError, InstanceId};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::rejected::Rejected;
 use super::settings::Settings;
 use crate::RetryPolicy;
-use crate::request_body::{Progress, RequestBody, Source};
+use crate::request_body::{CallerBody, Progress, RequestBody, replay};
 use crate::response_body::ResponseBody;
 use crate::retry_after::retry_after;
 
@@ -22,8 +23,8 @@ const KEPT: Duration = Duration::from_secs(10);
 
 /// One call: the request that each attempt takes a copy of, and what the last one left.
 pub(super) struct Call<B> {
-    parts: http::request::Parts,
-    body: Source,
+    head: RequestHead,
+    body: ReplayBody<CallerBody>,
     /// Nothing if the request must not be sent again once it has left.
     policy: Option<RetryPolicy>,
     past: Mutex<Past<B>>,
@@ -48,15 +49,15 @@ impl<B> Call<B> {
         R::Error: Into<BoxError>,
     {
         let (mut parts, body) = request.into_parts();
-        let body = Source::new(body, settings.replay_limit)?;
+        let body = replay(body, settings.replay_limit, &settings.replay_buffer)?;
         // RFC 9110, section 8.6; hyper leaves it out.
         if body.is_empty() && matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
             parts.headers.entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
         }
         let policy = settings.retry.clone();
-        let policy = policy.filter(|policy| body.is_whole() && policy.covers(&parts.method));
+        let policy = policy.filter(|policy| policy.covers(&parts.method));
         let past = Past { rejected: None, kept_until: None, tried: Vec::new(), latest: None };
-        Ok(Self { parts, body, policy, past: Mutex::new(past) })
+        Ok(Self { head: RequestHead::new(parts), body, policy, past: Mutex::new(past) })
     }
 
     pub(super) fn policy(&self) -> Option<&RetryPolicy> {
@@ -64,20 +65,21 @@ impl<B> Call<B> {
     }
 
     /// The request of the next attempt; `None` if it cannot be sent again.
-    pub(super) fn request(&self) -> Option<Request<RequestBody>> {
-        let body = self.body.lend()?;
+    pub(super) fn request(&self) -> Option<(Request<RequestBody>, AttemptGuard<CallerBody>)> {
+        let (body, guard) = self.body.attempt()?;
+        let body = RequestBody::new(body);
         let mut past = self.past();
         past.latest = Some(body.progress().clone());
         if past.rejected.is_some() && past.kept_until.is_none() {
             past.kept_until = Instant::now().checked_add(KEPT);
         }
         drop(past);
-        Some(Request::from_parts(self.parts.clone(), body))
+        Some((Request::from_parts(self.head.for_attempt(), body), guard))
     }
 
-    /// Whether the request can be sent again: nothing was read of its body, or all of it was kept.
+    /// Whether the whole request can be sent once more.
     pub(super) fn can_be_sent(&self) -> bool {
-        self.body.can_lend()
+        self.body.can_be_sent()
     }
 
     /// Whether the latest attempt, which is given up, has sent nothing of the request and never will.
@@ -110,7 +112,8 @@ impl<B> Call<B> {
         response: Response<ResponseBody<B>>,
     ) -> Result<Response<ResponseBody<B>>, Rejected> {
         let status = response.status();
-        if !self.policy.as_ref().is_some_and(|policy| policy.retries(status)) {
+        let retries = self.policy.as_ref().is_some_and(|policy| policy.retries(status));
+        if !retries || !self.can_be_sent() {
             return Ok(response);
         }
         let wait = retry_after(response.headers(), SystemTime::now());
@@ -148,6 +151,7 @@ impl<B> Call<B> {
 mod tests {
     use std::sync::{OnceLock, Weak, mpsc};
 
+    use fleetward_client::ReplayBuffer;
     use fleetward_core::retry::RatioBudget;
     use http::StatusCode;
     use http_body_util::Empty;
@@ -178,6 +182,7 @@ mod tests {
                 budget: Arc::new(RatioBudget::default()),
                 timeout: None,
                 replay_limit: 1,
+                replay_buffer: Arc::new(ReplayBuffer::new(1)),
             };
             let request = Request::new(Empty::<Bytes>::new());
             let call = Arc::new(Call::new(request, &settings).unwrap());

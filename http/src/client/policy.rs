@@ -66,7 +66,9 @@ where
             let ends = !self.call.can_be_sent() || (is_silence(error) && !self.has_others());
             return if ends { Verdict::Return } else { Verdict::Transparent };
         }
-        let Some(policy) = self.call.policy() else { return Verdict::Return };
+        let Some(policy) = self.call.policy().filter(|_| self.call.can_be_sent()) else {
+            return Verdict::Return;
+        };
         if let Some(rejected) = error.downcast_ref::<Rejected>() {
             return self.rejected(rejected, policy);
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetward_client::ReplayBuffer;
 use fleetward_core::retry::{Retry, RetryBudget};
 
 use crate::RetryPolicy;
@@ -13,6 +14,7 @@ pub(super) struct Settings {
     pub(super) budget: Arc<dyn RetryBudget>,
     pub(super) timeout: Option<Duration>,
     pub(super) replay_limit: usize,
+    pub(super) replay_buffer: Arc<ReplayBuffer>,
 }
 
 impl Settings {

@@ -1,39 +1,54 @@
-//! A request's body in a form that can be sent more than once.
+//! A request's body as one attempt sends it.
 
-mod loan;
 mod progress;
-mod source;
 
+use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use fleetward_client::{AttemptBody, AttemptError, ReplayBody, ReplayBuffer};
 use fleetward_core::BoxError;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 
-use self::loan::Loan;
 pub(crate) use self::progress::Progress;
-pub(crate) use self::source::Source;
+
+/// The caller's body.
+pub(crate) type CallerBody = UnsyncBoxBody<Bytes, CallerError>;
+
+/// Takes what is there of the caller's body; up to `limit` bytes are kept for further attempts.
+///
+/// # Errors
+/// What the body fails with.
+pub(crate) fn replay<B>(
+    body: B,
+    limit: usize,
+    buffer: &Arc<ReplayBuffer>,
+) -> Result<ReplayBody<CallerBody>, CallerError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let body = body.map_err(|error| CallerError(Arc::from(error.into()))).boxed_unsync();
+    ReplayBody::new(body, limit, buffer)
+}
 
 /// The body of a request, as an instance's client gets it for one attempt.
 ///
 /// It is either whole, and knows its length, or comes in over time. Its errors are those of the body that
 /// the caller gave.
 pub struct RequestBody {
-    kind: Kind,
+    body: AttemptBody<CallerBody>,
     progress: Arc<Progress>,
 }
 
-enum Kind {
-    Whole(Option<Bytes>),
-    Loan(Loan),
-}
-
 impl RequestBody {
-    fn new(kind: Kind) -> Self {
-        Self { kind, progress: Arc::default() }
+    pub(crate) fn new(body: AttemptBody<CallerBody>) -> Self {
+        Self { body, progress: Arc::default() }
     }
 
     /// An empty one.
@@ -49,7 +64,7 @@ impl RequestBody {
 
 impl From<Bytes> for RequestBody {
     fn from(bytes: Bytes) -> Self {
-        Self::new(Kind::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())))
+        Self::new(bytes.into())
     }
 }
 
@@ -64,44 +79,32 @@ impl Body for RequestBody {
         if !self.progress.asked() {
             return Poll::Ready(Some(Err("the attempt was given up".into())));
         }
-        match &mut self.kind {
-            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Loan(loan) => loan.poll(cx),
-        }
+        Pin::new(&mut self.body).poll_frame(cx).map_err(|error| match error {
+            AttemptError::Body(caller) => caller.into(),
+            AttemptError::Panicked => CallerError(Arc::from(BoxError::from("it panicked"))).into(),
+            error => error.into(),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
         // One that must not be sent ends in an error.
-        self.progress.asked()
-            && match &self.kind {
-                Kind::Whole(bytes) => bytes.is_none(),
-                Kind::Loan(loan) => loan.is_end_stream(),
-            }
+        self.progress.asked() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if !self.progress.asked() {
-            return SizeHint::default();
-        }
-        match &self.kind {
-            Kind::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
-            Kind::Loan(loan) => loan.size_hint(),
-        }
+        if self.progress.asked() { self.body.size_hint() } else { SizeHint::default() }
     }
 }
 
 impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = matches!(self.kind, Kind::Whole(_));
-        f.debug_struct("RequestBody").field("whole", &whole).finish_non_exhaustive()
+        f.debug_tuple("RequestBody").field(&self.body).finish()
     }
 }
 
 /// The caller's body failed, so that the instance is not to blame.
-#[derive(Debug)]
-pub(crate) struct CallerError(BoxError);
+#[derive(Clone, Debug)]
+pub(crate) struct CallerError(Arc<dyn Error + Send + Sync>);
 
 impl fmt::Display for CallerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,8 +112,8 @@ impl fmt::Display for CallerError {
     }
 }
 
-impl std::error::Error for CallerError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl Error for CallerError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.0)
     }
 }

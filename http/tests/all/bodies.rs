@@ -67,16 +67,18 @@ async fn one_over_the_limit_is_sent_once_and_whole() {
 }
 
 #[tokio::test]
-async fn one_that_streams_is_sent_once() {
+async fn one_that_streams_is_sent_again_within_the_limits() {
     let server = Server::start().await;
-    let client = retrying(of([&server]), 1).await;
-    server.then(Response::builder().status(503));
-    let body = stream::<Infallible>(vec![Ok("one "), Ok("two "), Ok("three")]);
-    let response = client.send(Request::put("/").body(body).unwrap()).await.unwrap();
-    assert_eq!(response.status(), 503);
-    let seen = server.seen();
-    assert_eq!(seen.len(), 1);
-    assert_eq!(seen[0].body, "one two three");
+    for (limit, buffer, sent) in [(1 << 20, 1 << 20, 2), (12, 1 << 20, 1), (1 << 20, 12, 1)] {
+        let client = retrying(of([&server]).replay_limit(limit).replay_buffer(buffer), 1).await;
+        server.then(Response::builder().status(503));
+        let body = stream::<Infallible>(vec![Ok("one "), Ok("two "), Ok("three")]);
+        let response = client.send(Request::put("/").body(body).unwrap()).await.unwrap();
+        assert_eq!(response.status(), if sent == 2 { 200 } else { 503 });
+        let seen = server.seen();
+        assert_eq!(seen.len(), sent, "limit {limit}, buffer {buffer}");
+        assert!(seen.iter().all(|seen| seen.body == "one two three"), "{seen:?}");
+    }
 }
 
 #[tokio::test]
