@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleetward_balancers::Balancers;
 use fleetward_core::discovery::{EmptySetPolicy, FixedInstancer, ReflectorConfig};
 use fleetward_core::registry::{Options, RegistryUrl};
 use fleetward_core::{Balancer, Error, Instance, RegisterOptions, RegistryHandle, ServiceName};
@@ -24,6 +25,7 @@ pub(crate) type Opener =
 /// Opens a registry; `backend` finds what its scheme stands for.
 pub(crate) async fn open(
     url: &str,
+    balancers: &Balancers,
     backend: impl FnOnce(&str) -> Result<Backend, Error>,
 ) -> Result<RegistryHandle, Error> {
     let parsed = RegistryUrl::parse(url)?;
@@ -36,7 +38,7 @@ pub(crate) async fn open(
     // Boxed, for setting up TLS makes a future of 16 KiB.
     let handle: Result<_, Error> = Box::pin(async {
         let mut url = parsed;
-        let common = Common::take(&mut url, &backend)?;
+        let common = Common::take(&mut url, balancers, &backend)?;
         let handle = match backend {
             Backend::Own(open) => open(url).await?,
             Backend::BuiltIn(scheme) => built_in(scheme, url).await?,
@@ -46,7 +48,7 @@ pub(crate) async fn open(
     .await;
     handle.map_err(|error| {
         let error = error.with_operation("connect").with_context("url", shown);
-        match is_torn(url, &error) {
+        match is_torn(url, balancers, &error) {
             true => error.with_context("hint", "a balancer's own options are joined by %26, not &"),
             false => error,
         }
@@ -62,10 +64,14 @@ struct Common {
 }
 
 impl Common {
-    fn take(url: &mut RegistryUrl, backend: &Backend) -> Result<Self, Error> {
+    fn take(
+        url: &mut RegistryUrl,
+        balancers: &Balancers,
+        backend: &Backend,
+    ) -> Result<Self, Error> {
         let reflector = reflector_config(url.options())?;
         // For whoever makes a channel of it; a bad one is found here already.
-        balancer(url.options())?;
+        balancer(url.options(), balancers)?;
         let views = Views::take(url.options())?;
         // A fixed list takes no registrations.
         let register = match backend {
@@ -92,7 +98,7 @@ impl Common {
 
 /// Whether the error is there because a balancer's own options were joined by `&`, and so taken for the
 /// registry's: whether the balancer that the URL names takes what follows it.
-fn is_torn(url: &str, error: &Error) -> bool {
+fn is_torn(url: &str, balancers: &Balancers, error: &Error) -> bool {
     let about =
         error.message().starts_with("unknown option") || error.context("balancer").is_some();
     let mut pairs = url.split_once('?').map_or("", |(_, query)| query).split('&');
@@ -107,7 +113,7 @@ fn is_torn(url: &str, error: &Error) -> bool {
             // As it would be in the URL.
             let joined =
                 RegistryUrl::parse(&format!("static:x?balancer={}", spec.replace('&', "%26")));
-            joined.is_ok_and(|mut joined| balancer(joined.options()).is_ok())
+            joined.is_ok_and(|mut joined| balancer(joined.options(), balancers).is_ok())
         })
 }
 
@@ -137,9 +143,12 @@ async fn built_in(scheme: Scheme, mut url: RegistryUrl) -> Result<RegistryHandle
 }
 
 /// The balancer that a URL names.
-pub(crate) fn balancer(options: &mut Options) -> Result<Option<Arc<dyn Balancer>>, Error> {
+pub(crate) fn balancer(
+    options: &mut Options,
+    balancers: &Balancers,
+) -> Result<Option<Arc<dyn Balancer>>, Error> {
     let spec = options.take("balancer")?;
-    spec.map(|spec| fleetward_balancers::by_name_in_url(&spec)).transpose()
+    spec.map(|spec| balancers.by_name_in_url(&spec)).transpose()
 }
 
 fn reflector_config(options: &mut Options) -> Result<ReflectorConfig, Error> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use fleetward_balancers::Balancers;
 use fleetward_core::registry::RegistryUrl;
 use fleetward_core::{Error, Instance, Instancer, Registration, RegistryHandle, ServiceName};
 use futures::future::BoxFuture;
@@ -12,7 +13,8 @@ use crate::open::{Backend, Opener, open};
 use crate::opened::Opened;
 use crate::scheme::Scheme;
 
-/// The registries that can be opened by URL: the built-in ones, and schemes of your own.
+/// The registries that can be opened by URL: the built-in ones, and schemes of your own; and the balancers that a URL may
+/// name.
 ///
 /// [`connect`](crate::connect) and its short forms use a table with the built-in schemes only. A program with a
 /// backend of its own makes a table, adds a scheme to it, and gives the table to whatever connects: there is no global
@@ -46,6 +48,7 @@ use crate::scheme::Scheme;
 #[must_use]
 pub struct Registries {
     schemes: BTreeMap<String, Arc<Opener>>,
+    balancers: Balancers,
     /// Shared by all clones; a table with other schemes has its own.
     opened: Arc<Opened>,
 }
@@ -81,6 +84,38 @@ impl Registries {
         self
     }
 
+    /// Sets the balancers that a URL may name (`?balancer=…`; default: the built-in ones).
+    ///
+    /// ```no_run
+    /// # use fleetward::balancing::{PickContext, ReadySet};
+    /// # #[derive(Debug)]
+    /// # struct Nearest;
+    /// # impl fleetward::Balancer for Nearest {
+    /// #     fn pick(&self, _: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
+    /// #         Some(0)
+    /// #     }
+    /// # }
+    /// # async fn connect() -> Result<(), fleetward::Error> {
+    /// use fleetward::balancers::Balancers;
+    /// use fleetward::grpc::{Channel, Connect};
+    /// use fleetward::registry::Registries;
+    /// let balancers = Balancers::new().with("nearest", |_| Ok(Nearest));
+    /// let registries = Registries::new().with_balancers(balancers);
+    /// let url = "etcd://10.0.0.1:2379/greeter?balancer=nearest";
+    /// let channel = Channel::builder(url).registries(&registries).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_balancers(mut self, balancers: Balancers) -> Self {
+        self.balancers = balancers;
+        self.opened = Arc::default();
+        self
+    }
+
+    pub(crate) fn balancers(&self) -> &Balancers {
+        &self.balancers
+    }
+
     /// Opens a registry of this table; see [`connect`](crate::connect).
     ///
     /// # Errors
@@ -89,7 +124,7 @@ impl Registries {
         if let Some(handle) = self.opened.find(url) {
             return Ok(handle);
         }
-        let handle = open(url, |scheme| self.backend(scheme)).await?;
+        let handle = open(url, &self.balancers, |scheme| self.backend(scheme)).await?;
         Ok(self.opened.remember(url, handle))
     }
 

@@ -1,6 +1,8 @@
 //! The choice of a balancer by its name, for URLs and configuration.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
 
 use fleetward_core::registry::{Options, redact};
 use fleetward_core::{Balancer, Error};
@@ -33,7 +35,7 @@ const KNOWN: &[(&str, &[&str], Make)] = &[
 ];
 
 /// As [`Make`], for one that leaves the choice to balancers of the kind that is given.
-type Compose = fn(&mut Options, Inner) -> Result<Arc<dyn Balancer>, Error>;
+type Compose = fn(&mut Options, Named) -> Result<Arc<dyn Balancer>, Error>;
 
 /// As [`KNOWN`]; the balancer inside is an option of each.
 const COMPOSED: &[(&str, &[&str], Compose)] = &[
@@ -78,67 +80,184 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// a value that cannot be, or more than eight balancers in one another; the message lists the known
 /// ones.
 pub fn by_name(spec: &str) -> Result<Arc<dyn Balancer>, Error> {
-    make(spec, MAX_DEPTH, Options::parse)
+    Balancers::built_in().by_name(spec)
 }
 
-/// As [`by_name`], for a text that comes from a URL: an error does not name an unknown option, for it
-/// may be a piece of a secret that was not escaped.
+/// Makes a balancer of a program's own from its options.
+type MakeOwn = dyn Fn(&mut Options) -> Result<Arc<dyn Balancer>, Error> + Send + Sync;
+
+/// The balancers that can be chosen by name: the built-in ones, and your own.
 ///
-/// # Errors
-/// As [`by_name`].
-pub fn by_name_in_url(spec: &str) -> Result<Arc<dyn Balancer>, Error> {
-    make(spec, MAX_DEPTH, Options::parse_redacted)
+/// Give it to what reads names: `Registries::with_balancers` for URLs, `ServiceConfig::parse_with` for service
+/// configs. There is no global state to register anything in. A clone shares the balancers' makers, not the balancers:
+/// each choice makes a new one.
+///
+/// ```
+/// use fleetward_balancers::Balancers;
+/// use fleetward_core::Balancer;
+/// use fleetward_core::balancing::{PickContext, ReadySet};
+///
+/// /// Goes to the endpoint of that number, if there is one.
+/// #[derive(Debug)]
+/// struct Nth(usize);
+/// impl Balancer for Nth {
+///     fn pick(&self, ready: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
+///         Some(self.0).filter(|at| *at < ready.len())
+///     }
+/// }
+///
+/// let balancers = Balancers::new()
+///     .with("nth", |options| Ok(Nth(options.take_parsed("number")?.unwrap_or_default())));
+/// assert!(balancers.by_name("nth?number=2").is_ok());
+/// assert!(balancers.by_name("slow_start?window=60s&balancer=nth?number=2").is_ok());
+/// assert!(balancers.by_name("nth?numbr=2").unwrap_err().to_string().contains("numbr"));
+/// ```
+#[derive(Clone, Default)]
+#[must_use]
+pub struct Balancers {
+    own: BTreeMap<String, Arc<MakeOwn>>,
 }
 
-fn make(spec: &str, depth: usize, parse: fn(&str) -> Options) -> Result<Arc<dyn Balancer>, Error> {
-    let (name, query) = spec.split_once('?').unwrap_or((spec, ""));
-    let mut options = parse(query);
-    let named = |error: Error| error.with_context("balancer", name);
-    let made = if let Some((_, known, make)) = KNOWN.iter().find(|(known, ..)| *known == name) {
-        options.only(known).map_err(named)?;
-        make(&mut options).map_err(named)?
-    } else if let Some((_, known, compose)) = COMPOSED.iter().find(|(known, ..)| *known == name) {
-        options.only(&[*known, &["balancer"]].concat()).map_err(named)?;
-        // Its error names the one inside that is wrong.
-        let inner = Inner::take(&mut options, depth, parse)?;
-        compose(&mut options, inner).map_err(named)?
-    } else {
-        let known: Vec<_> = names().collect();
-        let message = format!("unknown balancer; known ones are: {}", known.join(", "));
-        return Err(Error::invalid_input(message).with_context("balancer", redact::name(name)));
-    };
-    options.finish().map_err(named)?;
-    Ok(made)
+static BUILT_IN: LazyLock<Balancers> = LazyLock::new(Balancers::new);
+
+impl Balancers {
+    /// The built-in balancers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same, where it is only looked at.
+    pub fn built_in() -> &'static Self {
+        &BUILT_IN
+    }
+
+    /// Adds a balancer. It wins over a built-in one of the same name.
+    ///
+    /// `make` takes the options that it knows; what is left over is an error that names these.
+    pub fn with<B: Balancer + 'static>(
+        mut self,
+        name: impl Into<String>,
+        make: impl Fn(&mut Options) -> Result<B, Error> + Send + Sync + 'static,
+    ) -> Self {
+        let make = move |options: &mut Options| -> Result<Arc<dyn Balancer>, Error> {
+            Ok(Arc::new(make(options)?))
+        };
+        self.own.insert(name.into(), Arc::new(make));
+        self
+    }
+
+    /// The names, each once.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let built_in: Vec<&str> = names().filter(|name| !self.own.contains_key(*name)).collect();
+        self.own.keys().map(String::as_str).chain(built_in)
+    }
+
+    /// The balancer of that name; see the function [`by_name`].
+    ///
+    /// # Errors
+    /// As the function's.
+    pub fn by_name(&self, spec: &str) -> Result<Arc<dyn Balancer>, Error> {
+        self.make(spec, MAX_DEPTH, Options::parse)
+    }
+
+    /// As [`by_name`](Self::by_name), for a text that comes from a URL: an error does not name an unknown option, for
+    /// it may be a piece of a secret that was not escaped.
+    ///
+    /// # Errors
+    /// As [`by_name`](Self::by_name).
+    pub fn by_name_in_url(&self, spec: &str) -> Result<Arc<dyn Balancer>, Error> {
+        self.make(spec, MAX_DEPTH, Options::parse_redacted)
+    }
+
+    /// Checks that there is such a balancer, which can be made again and again.
+    ///
+    /// # Errors
+    /// As [`by_name`](Self::by_name).
+    pub fn named(&self, spec: impl Into<String>) -> Result<Named, Error> {
+        Named::check(self, spec.into(), MAX_DEPTH, Options::parse)
+    }
+
+    fn make(
+        &self,
+        spec: &str,
+        depth: usize,
+        parse: fn(&str) -> Options,
+    ) -> Result<Arc<dyn Balancer>, Error> {
+        let (name, query) = spec.split_once('?').unwrap_or((spec, ""));
+        let mut options = parse(query);
+        let named = |error: Error| error.with_context("balancer", name);
+        let made = if let Some(make) = self.own.get(name) {
+            make(&mut options).map_err(named)?
+        } else if let Some((_, known, make)) = KNOWN.iter().find(|(known, ..)| *known == name) {
+            options.only(known).map_err(named)?;
+            make(&mut options).map_err(named)?
+        } else if let Some((_, known, compose)) = COMPOSED.iter().find(|(known, ..)| *known == name)
+        {
+            options.only(&[*known, &["balancer"]].concat()).map_err(named)?;
+            let inner = options.take("balancer")?.unwrap_or_else(|| "peak_ewma".to_owned());
+            let Some(depth) = depth.checked_sub(1).filter(|&depth| depth > 0) else {
+                return Err(Error::invalid_input("too many balancers in one another"));
+            };
+            // Its error names the one inside that is wrong.
+            let inner = Named::check(self, inner, depth, parse)?;
+            compose(&mut options, inner).map_err(named)?
+        } else {
+            let known: Vec<_> = self.names().collect();
+            let message = format!("unknown balancer; known ones are: {}", known.join(", "));
+            return Err(Error::invalid_input(message).with_context("balancer", redact::name(name)));
+        };
+        options.finish().map_err(named)?;
+        Ok(made)
+    }
 }
 
-/// The balancer in another one: made once already, and again for each group.
-struct Inner {
+impl fmt::Debug for Balancers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balancers").field("own", &self.own.keys()).finish_non_exhaustive()
+    }
+}
+
+/// A balancer's name and options, of which it is known that they make a balancer; by [`Balancers::named`].
+#[derive(Clone, Debug)]
+pub struct Named {
     spec: String,
+    balancers: Balancers,
     depth: usize,
 }
 
-impl Inner {
-    fn take(
-        options: &mut Options,
+impl Named {
+    fn check(
+        balancers: &Balancers,
+        spec: String,
         depth: usize,
         parse: fn(&str) -> Options,
     ) -> Result<Self, Error> {
-        let spec = options.take("balancer")?.unwrap_or_else(|| "peak_ewma".to_owned());
-        let Some(depth) = depth.checked_sub(1).filter(|&depth| depth > 0) else {
-            return Err(Error::invalid_input("too many balancers in one another"));
-        };
-        make(&spec, depth, parse)?;
-        Ok(Self { spec, depth })
+        balancers.make(&spec, depth, parse)?;
+        Ok(Self { spec, balancers: balancers.clone(), depth })
     }
 
-    fn make(&self) -> Arc<dyn Balancer> {
-        // What could be made once can be made again.
-        make(&self.spec, self.depth, Options::parse).unwrap_or_else(|_| Arc::new(PeakEwma::new()))
+    /// A new balancer. If one of your own cannot be made a second time, it is [`PeakEwma`].
+    pub fn make(&self) -> Arc<dyn Balancer> {
+        let made = self.balancers.make(&self.spec, self.depth, Options::parse);
+        made.unwrap_or_else(|_| Arc::new(PeakEwma::new()))
+    }
+
+    /// The name and the options, as they were given.
+    pub fn as_str(&self) -> &str {
+        &self.spec
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fleetward_core::balancing::{PickContext, ReadySet};
+
     use super::*;
 
     #[test]
@@ -189,7 +308,9 @@ mod tests {
     fn an_unknown_option_is_an_error_that_names_it() {
         let error = by_name("random?sed=1").unwrap_err().to_string();
         assert!(error.contains("sed") && error.contains("random"), "{error}");
-        let error = by_name_in_url("split?share=1&version=v&balancer=random?sed=1").unwrap_err();
+        let error = Balancers::built_in()
+            .by_name_in_url("split?share=1&version=v&balancer=random?sed=1")
+            .unwrap_err();
         assert_eq!(error.context("option"), Some("no. 1 of 1 (3 characters, not shown)"));
     }
 
@@ -211,6 +332,49 @@ mod tests {
         }
         let error = by_name("split?share=0.5").unwrap_err().to_string();
         assert!(error.contains("is needed"), "{error}");
+    }
+
+    #[derive(Debug)]
+    struct Own(u8);
+
+    impl Balancer for Own {
+        fn pick(&self, _: &ReadySet<'_>, _: &PickContext<'_>) -> Option<usize> {
+            Some(usize::from(self.0))
+        }
+    }
+
+    fn with_own(name: &str) -> Balancers {
+        Balancers::new()
+            .with(name, |options| Ok(Own(options.take_parsed("number")?.unwrap_or_default())))
+    }
+
+    #[test]
+    fn a_balancer_of_one_s_own_is_known_where_its_table_is() {
+        let balancers = with_own("own");
+        let made = |spec| format!("{:?}", balancers.by_name(spec).unwrap());
+        assert_eq!(made("own?number=7"), "Own(7)");
+        assert!(made("slow_start?balancer=own?number=7").contains("Own(7)"));
+        assert!(made("p2c").contains("P2c"));
+        assert!(balancers.names().any(|name| name == "own") && by_name("own").is_err());
+        for (spec, part) in [
+            ("own?numbr=7", "(option=numbr, balancer=own)"),
+            ("own?number=x", "(option=number, balancer=own)"),
+            ("owm", "known ones are: own, least_request"),
+            ("slow_start?balancer=own?number=x", "(option=number, balancer=own)"),
+        ] {
+            let error = balancers.by_name(spec).unwrap_err().to_string();
+            assert!(error.contains(part), "{spec}: {error}");
+        }
+        let named = balancers.named("slow_start?balancer=own?number=7").unwrap();
+        assert!(format!("{:?}", named.make()).contains("Own(7)"));
+        assert!(balancers.named("own?x=1").is_err());
+    }
+
+    #[test]
+    fn one_s_own_wins_over_a_built_in_one_of_that_name() {
+        let balancers = with_own("p2c");
+        assert_eq!(format!("{:?}", balancers.by_name("p2c").unwrap()), "Own(0)");
+        assert_eq!(balancers.names().filter(|name| *name == "p2c").count(), 1);
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod weighted_random;
 mod weighted_round_robin;
 mod zone_aware;
 
-pub use by_name::{by_name, by_name_in_url, names};
+pub use by_name::{Balancers, Named, by_name, names};
 pub use key::HashKey;
 pub use least_request::LeastRequest;
 pub use maglev::Maglev;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use fleetward_balancers::{PeakEwma, by_name};
+use fleetward_balancers::PeakEwma;
 use fleetward_client::ReplayBuffer;
 use fleetward_core::balancing::WaitForReady;
 use fleetward_core::endpoints::{EndpointerBuilder, Operation, Readiness};
@@ -323,9 +323,7 @@ impl<T> ChannelBuilder<T> {
 
     /// What the service config says about balancing, where the builder says nothing.
     fn take_over(&mut self, config: &ServiceConfig) {
-        // Checked when the configuration was made.
-        let named = config.balancer().and_then(|name| by_name(name).ok());
-        self.balancer = self.balancer.take().or(named);
+        self.balancer = self.balancer.take().or_else(|| config.make_balancer());
         let outliers = self.outliers.take().or_else(|| config.outlier_detection().cloned());
         if let Some(detection) = outliers {
             self.endpointer = self.endpointer.clone().outlier_detection(detection);

@@ -4,7 +4,7 @@
 //! balancer's of this project with its options, and an unknown option is an error: there is no newer
 //! gRPC that might know it.
 
-use fleetward_balancers::{by_name, names};
+use fleetward_balancers::{Balancers, Named};
 use fleetward_core::Error;
 use fleetward_core::outlier::OutlierDetection;
 use serde_json::Value;
@@ -14,52 +14,54 @@ use super::outlier;
 
 #[derive(Debug, PartialEq)]
 pub(super) struct Balancing {
-    /// As [`by_name`] takes it.
-    pub(super) balancer: String,
+    pub(super) balancer: Named,
     pub(super) outlier: Option<OutlierDetection>,
 }
 
 /// Reads a list of policies. It must hold one that is known, and what stands after that is not looked
 /// at.
-pub(super) fn read(list: &Node<'_>) -> Result<Balancing, Error> {
-    first_known(list, false)
+pub(super) fn read(list: &Node<'_>, balancers: &Balancers) -> Result<Balancing, Error> {
+    first_known(list, balancers, false)
 }
 
 /// Reads the older `loadBalancingPolicy`, a name in any case. Empty and `UNSPECIFIED` say nothing.
-pub(super) fn read_name(node: &Node<'_>) -> Result<Option<Balancing>, Error> {
+pub(super) fn read_name(
+    node: &Node<'_>,
+    balancers: &Balancers,
+) -> Result<Option<Balancing>, Error> {
     let name = node.text()?.to_ascii_lowercase();
     if name.is_empty() || name == "unspecified" {
         return Ok(None);
     }
     let no_settings = Value::Object(serde_json::Map::new());
     let settings = node.with_value(&no_settings);
-    match policy(&name, &settings, false)? {
-        None => Err(unknown(node, &[&name])),
+    match policy(&name, &settings, balancers, false)? {
+        None => Err(unknown(node, balancers, &[&name])),
         known => Ok(known),
     }
 }
 
-fn first_known(list: &Node<'_>, is_child: bool) -> Result<Balancing, Error> {
+fn first_known(list: &Node<'_>, balancers: &Balancers, is_child: bool) -> Result<Balancing, Error> {
     let mut passed = Vec::new();
     for item in list.items()? {
         let fields = item.fields()?;
         let [(name, settings)] = fields.as_slice() else {
             return Err(item.error("must have one field, whose name is the policy's"));
         };
-        if let Some(found) = policy(name, settings, is_child)? {
+        if let Some(found) = policy(name, settings, balancers, is_child)? {
             return Ok(found);
         }
         let is_meant = |known: &&str| known.eq_ignore_ascii_case(name) && known != name;
-        if let Some(known) = known().find(is_meant) {
+        if let Some(known) = known(balancers).find(is_meant) {
             return Err(item.error_at(name, format!("is written {known}")));
         }
         passed.push(*name);
     }
-    Err(unknown(list, &passed))
+    Err(unknown(list, balancers, &passed))
 }
 
-fn unknown(node: &Node<'_>, passed: &[&str]) -> Error {
-    let mut known: Vec<_> = known().collect();
+fn unknown(node: &Node<'_>, balancers: &Balancers, passed: &[&str]) -> Error {
+    let mut known: Vec<_> = known(balancers).collect();
     known.sort_unstable();
     known.dedup();
     let instead: String = passed.iter().filter_map(|name| instead_of(name)).collect();
@@ -69,8 +71,8 @@ fn unknown(node: &Node<'_>, passed: &[&str]) -> Error {
     ))
 }
 
-fn known() -> impl Iterator<Item = &'static str> {
-    GRPC_NAMES.into_iter().chain(names())
+fn known(balancers: &Balancers) -> impl Iterator<Item = &str> {
+    GRPC_NAMES.into_iter().chain(balancers.names())
 }
 
 /// What there is here instead of a policy of gRPC's.
@@ -101,11 +103,17 @@ const GRPC_NAMES: [&str; 5] = [
 
 /// The policy of that name, if it is known. Outlier detection is one thing for a channel, so within
 /// itself it is not.
-fn policy(name: &str, settings: &Node<'_>, is_child: bool) -> Result<Option<Balancing>, Error> {
+fn policy(
+    name: &str,
+    settings: &Node<'_>,
+    balancers: &Balancers,
+    is_child: bool,
+) -> Result<Option<Balancing>, Error> {
     let balancer = match name {
         "outlier_detection_experimental" if !is_child => {
             let outlier = outlier::read(settings)?;
-            let child = settings.require("childPolicy", |list| first_known(list, true))?;
+            let child =
+                settings.require("childPolicy", |list| first_known(list, balancers, true))?;
             return Ok(Some(Balancing { outlier, ..child }));
         }
         "round_robin" => {
@@ -115,10 +123,10 @@ fn policy(name: &str, settings: &Node<'_>, is_child: bool) -> Result<Option<Bala
         "weighted_round_robin" => weighted_round_robin(settings)?,
         "least_request_experimental" => least_request(settings)?,
         "ring_hash_experimental" => ring_hash(settings)?,
-        _ if names().any(|known| known == name) => own(name, settings)?,
+        _ if balancers.names().any(|known| known == name) => own(name, settings, balancers)?,
         _ => return Ok(None),
     };
-    by_name(&balancer).map_err(|error| settings.error(error))?;
+    let balancer = balancers.named(balancer).map_err(|error| settings.error(error))?;
     Ok(Some(Balancing { balancer, outlier: None }))
 }
 
@@ -190,11 +198,12 @@ fn header(node: &Node<'_>) -> Result<String, Error> {
 
 /// A balancer of this project with its options. One that leaves the choice to another balancer may have
 /// that as gRPC writes it, as `childPolicy`.
-fn own(name: &str, settings: &Node<'_>) -> Result<String, Error> {
+fn own(name: &str, settings: &Node<'_>, balancers: &Balancers) -> Result<String, Error> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (option, value) in settings.fields()? {
         if option == "childPolicy" {
-            query.append_pair("balancer", &first_known(&value, true)?.balancer);
+            let child = first_known(&value, balancers, true)?;
+            query.append_pair("balancer", child.balancer.as_str());
         } else {
             query.append_pair(option, &value.scalar()?);
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleetward_balancers::Balancers;
 use fleetward_core::Error;
 use fleetward_core::outlier::OutlierDetection;
 
@@ -96,12 +97,10 @@ impl ServiceConfigBuilder {
                     .map_err(|why| named("rest", "every_other", why))?,
             }
         }
-        if let Some(spec) = &self.balancer {
-            fleetward_balancers::by_name(spec)?;
-        }
+        let balancer = self.balancer.map(|spec| Balancers::built_in().named(spec)).transpose()?;
         Ok(ServiceConfig {
             methods,
-            balancer: self.balancer,
+            balancer,
             outlier: self.outlier,
             throttling: self.throttling,
             health: self.health,

@@ -18,8 +18,9 @@ mod throttling;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use fleetward_balancers::{Balancers, Named};
 use fleetward_core::outlier::OutlierDetection;
-use fleetward_core::{Error, ErrorKind};
+use fleetward_core::{Balancer, Error, ErrorKind};
 
 pub use self::builder::ServiceConfigBuilder;
 use self::json::Node;
@@ -113,7 +114,7 @@ pub use self::throttling::RetryThrottling;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceConfig {
     methods: Methods,
-    balancer: Option<String>,
+    balancer: Option<Named>,
     outlier: Option<OutlierDetection>,
     throttling: Option<RetryThrottling>,
     health: Option<String>,
@@ -130,7 +131,15 @@ impl ServiceConfig {
     /// should be: `methodConfig[1].retryPolicy.maxAttempts: must be at least 2`.
     /// [`LimitExceeded`](ErrorKind::LimitExceeded) for more than [`MAX_BYTES`](Self::MAX_BYTES).
     pub fn parse(json: &str) -> Result<Self, Error> {
-        read(json).map_err(|error| error.with_operation("service config"))
+        Self::parse_with(json, Balancers::built_in())
+    }
+
+    /// As [`parse`](Self::parse), where a policy may also be one of these balancers.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_with(json: &str, balancers: &Balancers) -> Result<Self, Error> {
+        read(json, balancers).map_err(|error| error.with_operation("service config"))
     }
 
     /// Starts a configuration in code.
@@ -166,7 +175,11 @@ impl ServiceConfig {
     /// Which endpoint a call goes to, as [`by_name`](fleetward_balancers::by_name) takes it and has
     /// taken it already.
     pub fn balancer(&self) -> Option<&str> {
-        self.balancer.as_deref()
+        self.balancer.as_ref().map(Named::as_str)
+    }
+
+    pub(crate) fn make_balancer(&self) -> Option<Arc<dyn Balancer>> {
+        self.balancer.as_ref().map(Named::make)
     }
 
     /// When instances are left out for a time.
@@ -194,7 +207,7 @@ impl FromStr for ServiceConfig {
     }
 }
 
-fn read(json: &str) -> Result<ServiceConfig, Error> {
+fn read(json: &str, balancers: &Balancers) -> Result<ServiceConfig, Error> {
     if json.len() > ServiceConfig::MAX_BYTES {
         return Err(Error::new(ErrorKind::LimitExceeded, "the text is too long")
             .with_context("bytes", json.len())
@@ -206,11 +219,11 @@ fn read(json: &str) -> Result<ServiceConfig, Error> {
     config.get("methodConfig", |list| {
         list.items()?.try_for_each(|item| read_method(&item, &mut methods))
     })?;
-    let balancing = config.get("loadBalancingConfig", balancing::read)?;
+    let balancing = config.get("loadBalancingConfig", |list| balancing::read(list, balancers))?;
     let is_missing = balancing.is_none();
     // Looked for in any case, for it may be there by another name.
     let older = config.get("loadBalancingPolicy", |node| match is_missing {
-        true => balancing::read_name(node),
+        true => balancing::read_name(node, balancers),
         false => Ok(None),
     })?;
     let balancing = balancing.or(older.flatten());
