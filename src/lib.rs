@@ -63,6 +63,10 @@ pub mod http;
 #[doc = include_str!("../docs/retry.md")]
 struct RetryGuide;
 
+#[cfg(doctest)]
+#[doc = include_str!("../docs/go-kit.md")]
+struct GoKitGuide;
+
 #[cfg(all(doctest, feature = "grpc", feature = "health"))]
 #[doc = include_str!("../docs/health.md")]
 struct HealthGuide;

@@ -48,7 +48,7 @@ use crate::scheme::Scheme;
 #[must_use]
 pub struct Registries {
     schemes: BTreeMap<String, Arc<Opener>>,
-    balancers: Balancers,
+    pub(crate) balancers: Balancers,
     /// Shared by all clones; a table with other schemes has its own.
     opened: Arc<Opened>,
 }
@@ -97,12 +97,11 @@ impl Registries {
     /// # }
     /// # async fn connect() -> Result<(), fleetward::Error> {
     /// use fleetward::balancers::Balancers;
-    /// use fleetward::grpc::{Channel, Connect};
     /// use fleetward::registry::Registries;
     /// let balancers = Balancers::new().with("nearest", |_| Ok(Nearest));
     /// let registries = Registries::new().with_balancers(balancers);
-    /// let url = "etcd://10.0.0.1:2379/greeter?balancer=nearest";
-    /// let channel = Channel::builder(url).registries(&registries).connect().await?;
+    /// // A channel's builder takes the table as well, and asks the balancer that the URL names.
+    /// let registry = registries.connect("static:10.0.0.1:80,10.0.0.2:80?balancer=nearest").await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -110,10 +109,6 @@ impl Registries {
         self.balancers = balancers;
         self.opened = Arc::default();
         self
-    }
-
-    pub(crate) fn balancers(&self) -> &Balancers {
-        &self.balancers
     }
 
     /// Opens a registry of this table; see [`connect`](crate::connect).

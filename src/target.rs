@@ -52,7 +52,7 @@ pub trait Target: Send {
 
 async fn resolve(registries: &Registries, url: &str) -> Result<Resolved, Error> {
     let instancer = registries.discover(url).await?;
-    let balancer = open::balancer(RegistryUrl::parse(url)?.options(), registries.balancers())?;
+    let balancer = open::balancer(RegistryUrl::parse(url)?.options(), &registries.balancers)?;
     Ok(Resolved { instancer, balancer })
 }
 

@@ -111,3 +111,31 @@ fn links_of_a_readme_work_wherever_it_is_read() {
     }
     assert!(checked >= 20, "only {checked} links to our pages");
 }
+
+#[test]
+fn links_of_the_guides_lead_to_files_and_the_walks_are_short() {
+    let mut checked = 0;
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = read(path.clone());
+        for link in links(&text) {
+            let file = link.split('#').next().unwrap();
+            if !file.is_empty() && !link.contains("://") {
+                assert!(root().join("docs").join(file).exists(), "{}: {link}", path.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 60, "only {checked} links to files");
+    let architecture = read(root().join("docs/architecture.md"));
+    let walks: Vec<_> = architecture.split("\n### One ").skip(1).collect();
+    assert_eq!(walks.len(), 2, "a call, and a change of an instance");
+    for walk in walks {
+        let walk = walk.split("\n## ").next().unwrap();
+        let files = walk.lines().filter(|line| line.starts_with("| ") && line.contains(".rs]("));
+        assert!((10..=20).contains(&files.count()), "a walk of at most 20 files");
+    }
+}

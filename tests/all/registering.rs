@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use fleetward::registration::Status;
 use fleetward::{ErrorKind, Instance};
 
 fn me() -> Instance {
@@ -65,7 +64,7 @@ async fn waited_for(url: &str, start: impl Future<Output = ()>) {
     assert!(registration.status().is_retrying());
     start.await;
     let mut status = registration.watch_status();
-    let registered = status.wait_for(Status::is_registered);
+    let registered = status.wait_for(fleetward::registration::Status::is_registered);
     tokio::time::timeout(Duration::from_secs(30), registered).await.unwrap().unwrap();
     std::mem::forget(registration);
 }
