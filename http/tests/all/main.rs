@@ -11,6 +11,7 @@ mod instances;
 mod last_response;
 mod pool;
 mod protocols;
+mod reqwest;
 mod retries;
 mod retry_after;
 mod server;
