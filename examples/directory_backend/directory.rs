@@ -79,7 +79,7 @@ fn list(root: &Path, service: &ServiceName) -> Result<Listing<String>, Error> {
             entries.push(Entry::new(&*name, found.map(|(instance, ..)| instance)));
         }
     }
-    entries.sort_by(|a, b| a.key.cmp(&b.key));
+    entries.sort_by(|a, b| a.key().cmp(b.key()));
     Ok(Listing { cursor: format!("{entries:?}"), entries })
 }
 

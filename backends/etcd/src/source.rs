@@ -77,7 +77,8 @@ impl EtcdRegistry {
                 };
                 if let KeyChange::Put(entry) = change {
                     // A value that was refused is not kept.
-                    let kept = if entry.instance.is_ok() { found.value.len() } else { 0 };
+                    let kept =
+                        if entry.readable().next().is_some() { found.value.len() } else { 0 };
                     bytes += found.key.len() + kept;
                     entries.push(entry);
                 }

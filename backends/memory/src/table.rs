@@ -200,5 +200,5 @@ pub(crate) fn key(instance: &Instance) -> Arc<str> {
 }
 
 fn entry(id: &Arc<str>, instance: &Arc<Instance>, revision: u64) -> Entry {
-    Entry { key: id.clone(), instance: Ok(instance.clone()), revision }
+    Entry::shared(id.clone(), instance.clone()).with_revision(revision)
 }

@@ -20,13 +20,13 @@ fn instance(address: &str) -> Instance {
 
 async fn keys(registry: &MemoryRegistry) -> Vec<String> {
     let listing = registry.list(&greeter()).await.unwrap();
-    listing.entries.iter().map(|entry| entry.key.to_string()).collect()
+    listing.entries.iter().map(|entry| entry.key().to_string()).collect()
 }
 
 fn tell<C>(change: Change<C>) -> Vec<String> {
     let Change::Keys { changes, .. } = change else { panic!("only single changes") };
     let tell = |change: KeyChange| match change {
-        KeyChange::Put(entry) => format!("+{}", entry.key),
+        KeyChange::Put(entry) => format!("+{}", entry.key()),
         KeyChange::Delete(key) => format!("-{key}"),
         _ => "?".to_owned(),
     };

@@ -12,5 +12,5 @@ pub(crate) mod view;
 pub use self::empty_set::EmptySetPolicy;
 pub use self::instancer::{FixedInstancer, Instancer, Publisher, Subscription};
 pub use self::reflector::{Reflector, ReflectorConfig};
-pub use self::source::{Change, Entry, KeyChange, Listing, Source};
+pub use self::source::{Change, Entry, KeyChange, Listing, Read, Source};
 pub use self::view::{Filter, InstancerExt, View, Viewed};

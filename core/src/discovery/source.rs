@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::Stream;
 
-use crate::{Error, Instance, ServiceName};
+use crate::{Error, Instance, InstanceId, ServiceName};
 
 /// Reads a registry. A backend writes these two methods; the [`Reflector`](crate::discovery::Reflector) adds
 /// everything else (retry with backoff, resync, last known good, empty-set policy, coalescing).
@@ -53,32 +53,110 @@ pub struct Listing<C> {
     pub cursor: C,
 }
 
-/// One entry of a registry: its key, and the instance if the value can be read.
+/// One entry of a registry: its key, and the instance if the value can be read; or several, where a registry keeps
+/// those of a service under one key (a file, Kubernetes' EndpointSlice).
 ///
-/// The key is what later deletes name. Two keys may hold the same instance, by id and address: then a live entry
-/// comes before one that is held by the empty-set policy, then the healthier, then the newer, then the smaller key.
+/// The key is what later deletes name; a later put of it replaces all that stood under it. Two keys may hold the same
+/// instance, by id and address: then a live entry comes before one that is held by the empty-set policy, then the
+/// healthier, then the newer, then the smaller key.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The registry's own key.
-    pub key: Arc<str>,
-    /// The instance, or why it could not be read.
-    pub instance: Result<Arc<Instance>, Error>,
-    /// When the entry was written last, in the registry's own count; 0 if it does not say.
-    pub revision: u64,
+    key: Arc<str>,
+    instances: Instances,
+    revision: u64,
+}
+
+/// An instance, or why it could not be read.
+pub type Read = Result<Arc<Instance>, Error>;
+
+#[derive(Clone, Debug)]
+enum Instances {
+    One(Read),
+    Several(Vec<Read>),
 }
 
 impl Entry {
     /// An entry from a decoder's result.
     pub fn new(key: impl Into<Arc<str>>, instance: Result<Instance, Error>) -> Self {
-        Self { key: key.into(), instance: instance.map(Arc::new), revision: 0 }
+        Self { key: key.into(), instances: Instances::One(instance.map(Arc::new)), revision: 0 }
     }
 
-    /// Sets when the entry was written last, in the registry's own count.
+    /// An entry with an instance that somebody holds already.
+    pub fn shared(key: impl Into<Arc<str>>, instance: Arc<Instance>) -> Self {
+        Self { key: key.into(), instances: Instances::One(Ok(instance)), revision: 0 }
+    }
+
+    /// An entry with any number of instances under one key; of those with the same id and address the first one
+    /// counts. Each that cannot be read is counted as such, and the others stand.
+    ///
+    /// ```
+    /// use fleetward_core::{Error, Instance};
+    /// use fleetward_core::discovery::Entry;
+    /// let slice = ["10.0.0.1:80", "10.0.0.2:80", "nonsense"];
+    /// let entry = Entry::several("slices/greeter-1", slice.map(Instance::new));
+    /// assert_eq!(entry.instances().iter().filter(|read| read.is_ok()).count(), 2);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn several(
+        key: impl Into<Arc<str>>,
+        instances: impl IntoIterator<Item = Result<Instance, Error>>,
+    ) -> Self {
+        let instances = instances.into_iter().map(|instance| instance.map(Arc::new)).collect();
+        Self { key: key.into(), instances: Instances::Several(instances), revision: 0 }
+    }
+
+    /// Sets when the entry was written last, in the registry's own count (default: 0, it does not say).
     #[must_use]
     pub fn with_revision(mut self, revision: u64) -> Self {
         self.revision = revision;
         self
     }
+
+    /// The registry's own key.
+    pub fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    /// When the entry was written last, in the registry's own count; 0 if it does not say.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What stands under the key: mostly one.
+    pub fn instances(&self) -> &[Read] {
+        match &self.instances {
+            Instances::One(instance) => std::slice::from_ref(instance),
+            Instances::Several(instances) => instances,
+        }
+    }
+
+    /// The instances that can be read.
+    pub fn readable(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances().iter().filter_map(|read| read.as_ref().ok())
+    }
+
+    /// Gives each instance, with what tells it from the others where the entry was made for
+    /// [several](Self::several).
+    pub(crate) fn each(self, mut take: impl FnMut(&Arc<str>, Option<Part>, Read)) {
+        match self.instances {
+            Instances::One(read) => take(&self.key, None, read),
+            Instances::Several(all) => {
+                for (place, read) in all.into_iter().enumerate() {
+                    let part = match &read {
+                        Ok(instance) => Part::Instance(instance.id().clone()),
+                        Err(_) => Part::Unreadable(place),
+                    };
+                    take(&self.key, Some(part), read);
+                }
+            }
+        }
+    }
+}
+
+/// What tells the instances of one entry apart.
+pub(crate) enum Part {
+    Instance(InstanceId),
+    Unreadable(usize),
 }
 
 /// What a watch saw.

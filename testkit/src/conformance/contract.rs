@@ -200,7 +200,7 @@ pub async fn writes_dropped_at_every_await<S: Subject>(bed: &Bed<S>) {
 
 fn tells_of<C>(change: Change<C>, id: &str) -> bool {
     let is = |entry: &fleetward_core::discovery::Entry| {
-        entry.instance.as_ref().is_ok_and(|instance| instance.id().as_str() == id)
+        entry.readable().any(|instance| instance.id().as_str() == id)
     };
     match change {
         Change::Keys { changes, .. } => changes.iter().any(|change| match change {

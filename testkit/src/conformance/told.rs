@@ -106,7 +106,9 @@ async fn until<S: Subject>(
             match ok("watch", change) {
                 Change::Keys { changes, cursor } => {
                     all.extend(changes.into_iter().filter_map(|change| match change {
-                        KeyChange::Put(entry) => Some((News::Put(entry.key.clone(), entry), None)),
+                        KeyChange::Put(entry) => {
+                            Some((News::Put(entry.key().clone(), entry), None))
+                        }
                         KeyChange::Delete(key) => Some((News::Gone(key), None)),
                         _ => None,
                     }));
@@ -131,7 +133,7 @@ async fn until<S: Subject>(
 }
 
 fn tells(news: &News, id: &str) -> bool {
-    let is = |entry: &Entry| entry.instance.as_ref().is_ok_and(|one| one.id().as_str() == id);
+    let is = |entry: &Entry| entry.readable().any(|one| one.id().as_str() == id);
     match news {
         News::Put(_, entry) => is(entry),
         News::Set(entries) => entries.iter().any(is),
@@ -142,7 +144,8 @@ fn tells(news: &News, id: &str) -> bool {
 fn once_each(who: &str, entries: &[Entry]) {
     let mut seen = BTreeSet::new();
     for entry in entries {
-        assert!(seen.insert(&entry.key), "{who} must give a key once; it gave {} twice", entry.key);
+        let key = entry.key();
+        assert!(seen.insert(key), "{who} must give a key once; it gave {key} twice");
     }
 }
 
@@ -153,7 +156,8 @@ fn in_order<'a>(all: impl Iterator<Item = &'a News>, states: &[Vec<String>]) {
     for news in all {
         match news {
             News::Put(key, entry) => {
-                let Ok(now) = &entry.instance else { continue };
+                // Of a key with several instances their order is no news.
+                let [Ok(now)] = entry.instances() else { continue };
                 let before = known.insert(key.clone(), Some(now.clone()));
                 // Who removes by hand may write once more.
                 let stays =
@@ -182,7 +186,7 @@ fn in_order<'a>(all: impl Iterator<Item = &'a News>, states: &[Vec<String>]) {
 
 /// Of those that the states are made of.
 fn ids(entries: &[Entry], states: &[Vec<String>]) -> Vec<String> {
-    let readable = entries.iter().filter_map(|entry| entry.instance.as_ref().ok());
+    let readable = entries.iter().flat_map(Entry::readable);
     let ids = readable.map(|instance| instance.id().to_string());
     let ids: BTreeSet<_> =
         ids.filter(|id| states.iter().flatten().any(|known| known == id)).collect();

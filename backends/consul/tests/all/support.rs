@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_consul::{ConsulConfig, ConsulCursor, ConsulLease, ConsulRegistry};
-use fleetward_core::discovery::{Change, Listing, Reflector, ReflectorConfig, Source};
+use fleetward_core::discovery::{Change, Entry, Listing, Reflector, ReflectorConfig, Source};
 use fleetward_core::registration::{Keeper, KeptAlive, Leased, Registrar, Registry};
 use fleetward_core::{
     Error, Instance, Instancer, RegisterOptions, Registration, ServiceName, Subscription,
@@ -64,7 +64,7 @@ pub(crate) async fn services(consul: &Consul) -> Vec<String> {
 /// Those that can be read, sorted by id.
 pub(crate) fn readable(listing: &Listing<ConsulCursor>) -> Vec<Arc<Instance>> {
     let entries = listing.entries.iter();
-    let mut found: Vec<_> = entries.filter_map(|entry| entry.instance.clone().ok()).collect();
+    let mut found: Vec<_> = entries.flat_map(Entry::readable).cloned().collect();
     found.sort_by(|a, b| a.id().cmp(b.id()));
     found
 }

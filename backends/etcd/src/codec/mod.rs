@@ -127,7 +127,7 @@ mod tests {
 
     fn error_of(change: KeyChange) -> Error {
         match change {
-            KeyChange::Put(entry) => entry.instance.expect_err("it was read"),
+            KeyChange::Put(entry) => entry.instances()[0].clone().expect_err("it was read"),
             other => panic!("{other:?}"),
         }
     }
@@ -144,7 +144,7 @@ mod tests {
                 let KeyChange::Put(entry) = read(&*codec, &root, key.as_bytes(), &value, 1) else {
                     panic!("{key} is gone")
                 };
-                let instance = entry.instance.unwrap();
+                let instance = entry.instances()[0].clone().unwrap();
                 assert_eq!(instance.address().to_string(), address);
                 assert_eq!(write(&*codec, &service, &instance).unwrap(), (key, value));
             }

@@ -84,7 +84,7 @@ async fn everything_that_an_instance_says_comes_back() {
         .with_metadata(metadata);
     let _leased = registry.register(&service("a"), &instance, TTL).await.unwrap();
     let listing = registry.list(&service("a")).await.unwrap();
-    assert_eq!(**listing.entries[0].instance.as_ref().unwrap(), instance);
+    assert_eq!(**listing.entries[0].readable().next().unwrap(), instance);
 }
 
 #[tokio::test]
@@ -98,9 +98,9 @@ async fn a_bad_entry_is_one_entry_with_an_error() {
         put(&etcd, "a/big", &" ".repeat(100_000)).await;
         let listing = registry.list(&service("a")).await.unwrap();
         let (good, bad): (Vec<_>, Vec<_>) =
-            listing.entries.iter().partition(|entry| entry.instance.is_ok());
+            listing.entries.iter().partition(|entry| entry.readable().count() == 1);
         assert_eq!(good.len(), 1);
-        let keys: Vec<_> = bad.iter().map(|entry| &*entry.key).collect();
+        let keys: Vec<_> = bad.iter().map(|entry| &**entry.key()).collect();
         assert_eq!(keys, ["a/b/10.0.0.2:80", "a/bad", "a/big"]);
 
         let mut watch = Watch::open(&registry, "a", listing.cursor).await;
@@ -175,7 +175,7 @@ async fn go_kit_case_11_an_empty_key_or_value() {
     put(&etcd, "a/10.0.0.2:80", "").await;
     let listing = registry(&etcd).await.list(&service("a")).await.unwrap();
     assert_eq!(listing.entries.len(), 2);
-    assert!(listing.entries.iter().all(|entry| entry.instance.is_err()));
+    assert!(listing.entries.iter().all(|entry| entry.readable().count() == 0));
 }
 
 #[tokio::test]

@@ -110,5 +110,5 @@ async fn a_late_put_of_another_value_is_refused() {
     .await;
     ways.assert_ours(&mut leased).await;
     let listing = ways.registry.list(&service("a")).await.unwrap();
-    assert_eq!(listing.entries[0].instance.as_ref().unwrap().weight(), 2);
+    assert_eq!(listing.entries[0].readable().next().unwrap().weight(), 2);
 }

@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use fleetward_core::discovery::{Change, KeyChange, Source};
+use fleetward_core::discovery::{Change, Entry, KeyChange, Source};
 use fleetward_core::registration::{KeptAlive, Leased, Registry};
 use fleetward_core::{Error, Instance, ServiceName};
 use fleetward_etcd::{EtcdConfig, EtcdCursor, EtcdLease, EtcdRegistry};
@@ -59,7 +59,7 @@ pub(crate) async fn put(etcd: &Etcd, key: &str, value: &str) {
 /// The ids of what can be read, sorted, and where the list stood.
 pub(crate) async fn ids(registry: &EtcdRegistry, name: &str) -> (Vec<String>, EtcdCursor) {
     let listing = registry.list(&service(name)).await.expect("the list is read");
-    let readable = listing.entries.iter().filter_map(|entry| entry.instance.as_ref().ok());
+    let readable = listing.entries.iter().flat_map(Entry::readable);
     let mut ids: Vec<_> = readable.map(|instance| instance.id().to_string()).collect();
     ids.sort();
     (ids, listing.cursor)
@@ -203,9 +203,9 @@ pub(crate) enum Seen {
 impl From<KeyChange> for Seen {
     fn from(change: KeyChange) -> Self {
         match change {
-            KeyChange::Put(entry) => match entry.instance {
-                Ok(instance) => Self::Put(instance.id().to_string()),
-                Err(_) => Self::Bad(entry.key.to_string()),
+            KeyChange::Put(entry) => match entry.readable().next() {
+                Some(instance) => Self::Put(instance.id().to_string()),
+                None => Self::Bad(entry.key().to_string()),
             },
             KeyChange::Delete(key) => Self::Gone(key.to_string()),
             other => panic!("{other:?}"),

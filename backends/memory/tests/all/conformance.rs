@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetward_core::discovery::Source;
+use fleetward_core::discovery::{Entry, Source};
 use fleetward_core::registration::{KeptAlive, Registry};
 use fleetward_core::{InstanceId, ServiceName};
 use fleetward_memory::MemoryRegistry;
@@ -62,16 +62,16 @@ impl Subject for Memory {
 
     async fn keys(&self, service: &ServiceName) -> Vec<String> {
         let listing = self.0.list(service).await.expect("a table can be listed");
-        listing.entries.iter().map(|entry| entry.key.to_string()).collect()
+        listing.entries.iter().map(|entry| entry.key().to_string()).collect()
     }
 
     /// Takes the entry over and ends that.
     async fn lose_lease(&self, service: &ServiceName, id: &InstanceId) {
         let listing = self.0.list(service).await.expect("a table can be listed");
-        let mut entries = listing.entries.into_iter().filter_map(|entry| entry.instance.ok());
+        let mut entries = listing.entries.iter().flat_map(Entry::readable);
         let instance = entries.find(|instance| instance.id() == id).expect("it is registered");
         let ttl = self.capabilities().ttl;
-        let mut leased = self.0.register(service, &instance, ttl).await.expect("it is taken over");
+        let mut leased = self.0.register(service, instance, ttl).await.expect("it is taken over");
         let kept = self.0.keep_alive(&mut leased.lease).await.expect("the table answers");
         assert!(matches!(kept, KeptAlive::Alive { .. }));
         self.0.deregister(leased.lease).await.expect("it is removed");

@@ -9,6 +9,8 @@
 
 mod config;
 mod driver;
+#[cfg(test)]
+mod groups;
 mod keys;
 #[cfg(test)]
 mod model;

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::keys::Keys;
 use crate::discovery::empty_set::{Hold, is_bulk_drop};
-use crate::discovery::{EmptySetPolicy, Entry, KeyChange};
+use crate::discovery::source::Part;
+use crate::discovery::{EmptySetPolicy, Entry, KeyChange, Read};
 use crate::double_buffer::{self, Buffered, DoubleBuffer, Edit};
 use crate::{Error, Instance, InstanceId};
 
@@ -21,6 +22,8 @@ use crate::{Error, Instance, InstanceId};
 #[derive(Debug, Default)]
 pub(super) struct Table {
     rows: HashMap<Arc<str>, Row>,
+    /// The rows of keys that hold several instances.
+    groups: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// The keys under which each instance stands.
     keys_of: HashMap<InstanceId, Keys>,
     /// Instances that may differ from the last rendered set.
@@ -69,6 +72,46 @@ struct Row {
     fault: Option<Error>,
     /// Set while the key is gone from the registry but kept by policy.
     hold: Option<Hold>,
+    /// The registry's key, where that holds several instances.
+    group: Option<Box<Arc<str>>>,
+}
+
+impl Row {
+    /// The registry's key of the row that stands under `row`.
+    fn key<'a>(&'a self, row: &'a Arc<str>) -> &'a Arc<str> {
+        self.group.as_deref().unwrap_or(row)
+    }
+}
+
+/// A value of the registry on its way into the table: one for each instance of an entry.
+struct Value {
+    row: Arc<str>,
+    /// The entry's key, where that holds several instances. Else it is the row's.
+    key: Option<Arc<str>>,
+    read: Read,
+    revision: u64,
+}
+
+/// Of several that are the same instance under one key the first one counts.
+fn values(entry: Entry, values: &mut Vec<Value>) {
+    let (revision, begin) = (entry.revision(), values.len());
+    entry.each(|key, part, read| {
+        let row = match &part {
+            None => key.clone(),
+            Some(Part::Instance(id)) => format!("{key}\0{}", id.as_key()).into(),
+            Some(Part::Unreadable(place)) => format!("{key}\0\0{place}").into(),
+        };
+        let key = part.map(|_| key.clone());
+        values.push(Value { row, key, read, revision });
+    });
+    if values.len() > begin + 1 {
+        let mut seen = HashSet::new();
+        let mut at = 0;
+        values.retain(|value| {
+            at += 1;
+            at <= begin || seen.insert(value.row.clone())
+        });
+    }
 }
 
 /// An id that several keys claim.
@@ -108,7 +151,9 @@ impl Table {
         limit: usize,
         now: Instant,
     ) {
-        let listed: HashSet<Arc<str>> = entries.iter().map(|entry| entry.key.clone()).collect();
+        let mut all = Vec::with_capacity(entries.len());
+        entries.into_iter().for_each(|entry| values(entry, &mut all));
+        let listed: HashSet<Arc<str>> = all.iter().map(|value| value.row.clone()).collect();
         let mut known = 0;
         let (mut missing, mut worthless) = (Vec::new(), Vec::new());
         for (key, row) in self.rows.iter().filter(|(_, row)| row.hold.is_none()) {
@@ -131,15 +176,29 @@ impl Table {
             None => missing.iter().for_each(|key| self.remove(key)),
         }
         worthless.iter().for_each(|key| self.remove(key));
-        entries.into_iter().for_each(|entry| self.put(entry));
+        all.into_iter().for_each(|value| self.put(value));
     }
 
     /// Takes a change of one key.
     pub(super) fn apply(&mut self, change: KeyChange) {
         match change {
-            KeyChange::Put(entry) => self.put(entry),
-            KeyChange::Delete(key) => self.remove(&key),
+            KeyChange::Put(entry) => {
+                let mut stood = self.under(entry.key());
+                let mut all = Vec::new();
+                values(entry, &mut all);
+                stood.retain(|row| all.iter().all(|value| value.row != *row));
+                stood.iter().for_each(|row| self.remove(row));
+                all.into_iter().for_each(|value| self.put(value));
+            }
+            KeyChange::Delete(key) => self.under(&key).iter().for_each(|row| self.remove(row)),
         }
+    }
+
+    /// The keys of the rows that stand under a key of the registry.
+    fn under(&self, key: &Arc<str>) -> Vec<Arc<str>> {
+        let parts = self.groups.get(key).into_iter().flatten().cloned();
+        let own = self.rows.get(key).filter(|row| row.group.is_none());
+        parts.chain(own.map(|_| key.clone())).collect()
     }
 
     /// Makes everything anew that follows from the rows.
@@ -153,6 +212,9 @@ impl Table {
             self.held += usize::from(row.hold.is_some());
             if let Some(instance) = &row.instance {
                 self.link(instance.id(), &key);
+            }
+            if let Some(group) = row.group.as_deref() {
+                self.groups.entry(group.clone()).or_default().insert(key.clone());
             }
             self.rows.insert(key, row);
         }
@@ -181,6 +243,17 @@ impl Table {
         self.next_expiry
     }
 
+    /// The set as it was rendered last.
+    #[cfg(test)]
+    pub(super) fn rendered(&self) -> &Arc<Vec<Arc<Instance>>> {
+        self.rendered.published()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.groups.is_empty() && self.keys_of.is_empty()
+    }
+
     /// How many rows are kept although their keys are gone.
     pub(super) fn held(&self) -> usize {
         self.held
@@ -193,12 +266,15 @@ impl Table {
 
     /// How many keys the registry has, were these changes applied; never too few.
     pub(super) fn size_after(&self, changes: &[KeyChange]) -> usize {
-        let is_new = |key: &str| self.rows.get(key).is_none_or(|row| row.hold.is_some());
-        let news = changes.iter().filter(|change| match change {
-            KeyChange::Put(entry) => is_new(&entry.key),
-            KeyChange::Delete(_) => false,
+        let stands = |key: &Arc<str>| self.rows.get(key).is_some_and(|row| row.hold.is_none());
+        let news = changes.iter().map(|change| match change {
+            KeyChange::Put(entry) => {
+                let known = self.under(entry.key()).iter().filter(|key| stands(key)).count();
+                entry.instances().len().saturating_sub(known)
+            }
+            KeyChange::Delete(_) => 0,
         });
-        self.rows.len() - self.held + news.count()
+        self.rows.len() - self.held + news.sum::<usize>()
     }
 
     /// Why a key cannot be read: the one that turned so last, or another one if it is well again.
@@ -206,7 +282,9 @@ impl Table {
         if self.unreadable == 0 {
             return None;
         }
-        let of = |(key, row): (&Arc<str>, &Row)| Some(row.fault.clone()?.with_context("key", key));
+        let of = |(key, row): (&Arc<str>, &Row)| {
+            Some(row.fault.clone()?.with_context("key", row.key(key)))
+        };
         let newest = self.newest_fault.as_ref().and_then(|key| self.rows.get_key_value(key));
         newest.and_then(of).or_else(|| self.rows.iter().find_map(of))
     }
@@ -288,15 +366,21 @@ impl Table {
         }
     }
 
-    fn put(&mut self, entry: Entry) {
-        let Entry { key, instance, revision } = entry;
+    fn put(&mut self, value: Value) {
+        let Value { row: key, key: group, read, revision } = value;
         let row = self.rows.entry(key.clone()).or_default();
+        if let Some(group) = group
+            && row.group.is_none()
+        {
+            self.groups.entry(group.clone()).or_default().insert(key.clone());
+            row.group = Some(Box::new(group));
+        }
         if row.hold.take().is_some() {
             self.held -= 1;
             self.touched.extend(row.instance.as_ref().map(|instance| instance.id().clone()));
         }
         let was_unreadable = row.fault.is_some();
-        match instance {
+        match read {
             Ok(instance) => {
                 row.fault = None;
                 self.unreadable -= usize::from(was_unreadable);
@@ -307,7 +391,7 @@ impl Table {
                 if row.fault.as_ref().is_none_or(|old| old.to_string() != fault.to_string()) {
                     row.fault = Some(fault.clone());
                     self.newest_fault = Some(key.clone());
-                    self.faults.push((key, fault));
+                    self.faults.push((row.key(&key).clone(), fault));
                 }
             }
         }
@@ -360,6 +444,14 @@ impl Table {
 
     fn remove(&mut self, key: &Arc<str>) {
         let Some(row) = self.rows.remove(key) else { return };
+        if let Some(group) = row.group.as_deref()
+            && let Some(rows) = self.groups.get_mut(group)
+        {
+            rows.remove(key);
+            if rows.is_empty() {
+                self.groups.remove(group);
+            }
+        }
         self.held -= usize::from(row.hold.is_some());
         self.unreadable -= usize::from(row.fault.is_some());
         if let Some(instance) = row.instance {

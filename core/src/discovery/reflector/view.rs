@@ -45,7 +45,7 @@ impl View {
     /// Takes a complete set: the registry works.
     pub(super) fn replace(&mut self, entries: Vec<Entry>, watched: bool) -> Result<(), Error> {
         let limit = self.config.max_instances;
-        self.check_limit(entries.len())?;
+        self.check_limit(entries.iter().map(|entry| entry.instances().len()).sum())?;
         let origin = match (self.listed, watched) {
             (false, _) => Origin::First,
             (true, false) => Origin::Relist,

@@ -56,9 +56,10 @@ impl Registry for Broken {
     async fn lost(&self, lease: &BrokenLease) {
         loop {
             let listing = self.table.list(&lease.service).await.expect("a table can be listed");
-            let stands = listing.entries.iter().any(|entry| {
-                entry.instance.as_ref().is_ok_and(|found| found.id() == lease.instance.id())
-            });
+            let stands = listing
+                .entries
+                .iter()
+                .any(|entry| entry.readable().any(|found| found.id() == lease.instance.id()));
             if !stands && !self.is(Fault::NeverTellsLoss) {
                 return;
             }

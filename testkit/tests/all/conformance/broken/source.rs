@@ -77,7 +77,8 @@ impl Broken {
             Fault::ForgetsWeights => instance.clone().with_weight(1),
             _ => instance.clone(),
         };
-        Entry::new(entry.key, entry.instance.map(|instance| forget(&instance)))
+        let told = entry.instances().iter().cloned().map(|read| read.map(|it| forget(&it)));
+        Entry::several(entry.key().clone(), told)
     }
 
     fn by_hand(&self, service: &ServiceName) -> Result<Vec<Entry>, Error> {
@@ -139,7 +140,7 @@ impl Watching {
             },
             _ = server.changed() => match broken.answers() {
                 Err(_) if broken.is(Fault::OutageLooksLikeDeletes) => {
-                    let gone = now.entries.into_iter().map(|entry| KeyChange::Delete(entry.key));
+                    let gone = now.entries.into_iter().map(|entry| KeyChange::Delete(entry.key().clone()));
                     let cursor = at(now.cursor);
                     Some(Ok((Change::Keys { changes: gone.collect(), cursor }, cursor)))
                 }

@@ -32,7 +32,7 @@ impl Subject for Broken {
 
     async fn keys(&self, service: &ServiceName) -> Vec<String> {
         let listing = self.table.list(service).await.expect("a table can be listed");
-        listing.entries.iter().map(|entry| entry.key.to_string()).collect()
+        listing.entries.iter().map(|entry| entry.key().to_string()).collect()
     }
 
     async fn lose_lease(&self, service: &ServiceName, id: &InstanceId) {
