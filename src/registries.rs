@@ -98,7 +98,7 @@ impl Registries {
     /// # async fn connect() -> Result<(), fleetward::Error> {
     /// use fleetward::balancers::Balancers;
     /// use fleetward::registry::Registries;
-    /// let balancers = Balancers::new().with("nearest", |_| Ok(Nearest));
+    /// let balancers = Balancers::new().with_balancer("nearest", |_| Ok(Nearest));
     /// let registries = Registries::new().with_balancers(balancers);
     /// // A channel's builder takes the table as well, and asks the balancer that the URL names.
     /// let registry = registries.connect("static:10.0.0.1:80,10.0.0.2:80?balancer=nearest").await?;

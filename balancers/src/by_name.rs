@@ -107,7 +107,7 @@ type MakeOwn = dyn Fn(&mut Options) -> Result<Arc<dyn Balancer>, Error> + Send +
 /// }
 ///
 /// let balancers = Balancers::new()
-///     .with("nth", |options| Ok(Nth(options.take_parsed("number")?.unwrap_or_default())));
+///     .with_balancer("nth", |options| Ok(Nth(options.take_parsed("number")?.unwrap_or_default())));
 /// assert!(balancers.by_name("nth?number=2").is_ok());
 /// assert!(balancers.by_name("slow_start?window=60s&balancer=nth?number=2").is_ok());
 /// assert!(balancers.by_name("nth?numbr=2").unwrap_err().to_string().contains("numbr"));
@@ -134,7 +134,7 @@ impl Balancers {
     /// Adds a balancer. It wins over a built-in one of the same name.
     ///
     /// `make` takes the options that it knows; what is left over is an error that names these.
-    pub fn with<B: Balancer + 'static>(
+    pub fn with_balancer<B: Balancer + 'static>(
         mut self,
         name: impl Into<String>,
         make: impl Fn(&mut Options) -> Result<B, Error> + Send + Sync + 'static,
@@ -344,8 +344,9 @@ mod tests {
     }
 
     fn with_own(name: &str) -> Balancers {
-        Balancers::new()
-            .with(name, |options| Ok(Own(options.take_parsed("number")?.unwrap_or_default())))
+        Balancers::new().with_balancer(name, |options| {
+            Ok(Own(options.take_parsed("number")?.unwrap_or_default()))
+        })
     }
 
     #[test]

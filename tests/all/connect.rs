@@ -318,7 +318,7 @@ mod own_schemes {
     async fn a_balancer_of_one_s_own_is_chosen_by_a_url_of_its_table() {
         use fleetward::balancers::Balancers;
         use fleetward::grpc::{Channel, Connect};
-        let balancers = Balancers::new().with("nearest", |_| Ok(Nearest));
+        let balancers = Balancers::new().with_balancer("nearest", |_| Ok(Nearest));
         let registries = Registries::new().with_balancers(balancers);
         let url = "static:127.0.0.1:1?balancer=slow_start?window=60s%26balancer=nearest";
         let channel = Channel::builder(url).registries(&registries).connect().await.unwrap();

@@ -341,7 +341,7 @@ fn a_balancer_of_one_s_own_is_a_policy_where_its_table_is() {
     let json = r#"{"loadBalancingConfig": [
         {"slow_start": {"window": "60s", "childPolicy": [{"first": {}}]}}
     ]}"#;
-    let balancers = fleetward_balancers::Balancers::new().with("first", |_| Ok(First));
+    let balancers = fleetward_balancers::Balancers::new().with_balancer("first", |_| Ok(First));
     let config = crate::ServiceConfig::parse_with(json, &balancers).unwrap();
     assert!(format!("{:?}", config.make_balancer()).contains("First"));
     assert!(error(json).contains("names no policy that is known, but [first]"));
