@@ -87,7 +87,8 @@ impl Entry {
     }
 
     /// An entry with any number of instances under one key; of those with the same id and address the first one
-    /// counts. Each that cannot be read is counted as such, and the others stand.
+    /// counts. Each that cannot be read is counted as such, and the others stand. Which instance it was before cannot be
+    /// told, so none is kept for it, as is for a key of one instance.
     ///
     /// ```
     /// use fleetward_core::{Error, Instance};

@@ -63,19 +63,15 @@ impl<T: Buffered> DoubleBuffer<T> {
     /// Brings the copy published before up to date, unless somebody reads it. Whether nothing is left to do: else it
     /// is tried again with the next change, or [given up](Self::give_up).
     pub(crate) fn catch_up(&mut self) -> bool {
-        let Some((mut before, changes)) = self.behind.take() else { return true };
+        let Some((before, changes)) = self.behind.take() else { return true };
         match Arc::try_unwrap(before) {
             Ok(mut list) => {
                 list.apply(&changes);
                 self.spare = Some(list);
-                true
             }
-            Err(shared) => {
-                before = shared;
-                self.behind = Some((before, changes));
-                false
-            }
+            Err(shared) => self.behind = Some((shared, changes)),
         }
+        self.behind.is_none()
     }
 
     /// Keeps nothing alive that has left the list: the next one is a copy.

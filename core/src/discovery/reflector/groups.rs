@@ -93,6 +93,28 @@ fn a_key_that_looks_like_a_part_of_another_is_its_own() {
     assert_eq!(ports(&mut table), [1]);
 }
 
+/// The rows of a group are found by name: the work of a put and of a list is that of what they hold.
+#[test]
+fn many_under_one_key_and_many_keys_cost_what_they_hold() {
+    let many: Vec<u16> = (1..=60_000).collect();
+    let mut table = Table::default();
+    listed(
+        &mut table,
+        many.chunks(100).map(|ports| group(&ports[0].to_string(), ports)).collect(),
+        Origin::First,
+    );
+    assert_eq!(ports(&mut table).len(), many.len());
+    let puts = [group("a", &many), group("a", &many[1..])];
+    let begun = Instant::now();
+    puts.into_iter().for_each(|entry| table.apply(KeyChange::Put(entry)));
+    let took = begun.elapsed();
+    println!("two puts of {} instances under one key: {took:?}", many.len());
+    // Each with each took 20 s, unoptimised on two quiet cores.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    table.apply(KeyChange::Delete("a".into()));
+    assert_eq!(ports(&mut table).len(), many.len(), "those of the other keys");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -15,6 +15,7 @@ mod keys;
 #[cfg(test)]
 mod model;
 mod table;
+mod values;
 mod view;
 
 use std::fmt;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::keys::Keys;
+use super::values::{self, Value};
 use crate::discovery::empty_set::{Hold, is_bulk_drop};
-use crate::discovery::source::Part;
-use crate::discovery::{EmptySetPolicy, Entry, KeyChange, Read};
+use crate::discovery::{EmptySetPolicy, Entry, KeyChange};
 use crate::double_buffer::{self, Buffered, DoubleBuffer, Edit};
 use crate::{Error, Instance, InstanceId};
 
@@ -83,37 +83,6 @@ impl Row {
     }
 }
 
-/// A value of the registry on its way into the table: one for each instance of an entry.
-struct Value {
-    row: Arc<str>,
-    /// The entry's key, where that holds several instances. Else it is the row's.
-    key: Option<Arc<str>>,
-    read: Read,
-    revision: u64,
-}
-
-/// Of several that are the same instance under one key the first one counts.
-fn values(entry: Entry, values: &mut Vec<Value>) {
-    let (revision, begin) = (entry.revision(), values.len());
-    entry.each(|key, part, read| {
-        let row = match &part {
-            None => key.clone(),
-            Some(Part::Instance(id)) => format!("{key}\0{}", id.as_key()).into(),
-            Some(Part::Unreadable(place)) => format!("{key}\0\0{place}").into(),
-        };
-        let key = part.map(|_| key.clone());
-        values.push(Value { row, key, read, revision });
-    });
-    if values.len() > begin + 1 {
-        let mut seen = HashSet::new();
-        let mut at = 0;
-        values.retain(|value| {
-            at += 1;
-            at <= begin || seen.insert(value.row.clone())
-        });
-    }
-}
-
 /// An id that several keys claim.
 #[derive(Debug)]
 pub(crate) struct Clash {
@@ -152,7 +121,7 @@ impl Table {
         now: Instant,
     ) {
         let mut all = Vec::with_capacity(entries.len());
-        entries.into_iter().for_each(|entry| values(entry, &mut all));
+        entries.into_iter().for_each(|entry| values::add(entry, &mut all));
         let listed: HashSet<Arc<str>> = all.iter().map(|value| value.row.clone()).collect();
         let mut known = 0;
         let (mut missing, mut worthless) = (Vec::new(), Vec::new());
@@ -183,22 +152,25 @@ impl Table {
     pub(super) fn apply(&mut self, change: KeyChange) {
         match change {
             KeyChange::Put(entry) => {
-                let mut stood = self.under(entry.key());
+                let stood: Vec<_> = self.under(entry.key()).cloned().collect();
                 let mut all = Vec::new();
-                values(entry, &mut all);
-                stood.retain(|row| all.iter().all(|value| value.row != *row));
-                stood.iter().for_each(|row| self.remove(row));
+                values::add(entry, &mut all);
+                let stand: HashSet<&Arc<str>> = all.iter().map(|value| &value.row).collect();
+                let gone = stood.iter().filter(|row| !stand.contains(row));
+                gone.for_each(|row| self.remove(row));
                 all.into_iter().for_each(|value| self.put(value));
             }
-            KeyChange::Delete(key) => self.under(&key).iter().for_each(|row| self.remove(row)),
+            KeyChange::Delete(key) => {
+                let gone: Vec<_> = self.under(&key).cloned().collect();
+                gone.iter().for_each(|row| self.remove(row));
+            }
         }
     }
 
     /// The keys of the rows that stand under a key of the registry.
-    fn under(&self, key: &Arc<str>) -> Vec<Arc<str>> {
-        let parts = self.groups.get(key).into_iter().flatten().cloned();
-        let own = self.rows.get(key).filter(|row| row.group.is_none());
-        parts.chain(own.map(|_| key.clone())).collect()
+    fn under(&self, key: &Arc<str>) -> impl Iterator<Item = &Arc<str>> {
+        let own = self.rows.get_key_value(key).filter(|(_, row)| row.group.is_none());
+        self.groups.get(key).into_iter().flatten().chain(own.map(|(key, _)| key))
     }
 
     /// Makes everything anew that follows from the rows.
@@ -269,7 +241,7 @@ impl Table {
         let stands = |key: &Arc<str>| self.rows.get(key).is_some_and(|row| row.hold.is_none());
         let news = changes.iter().map(|change| match change {
             KeyChange::Put(entry) => {
-                let known = self.under(entry.key()).iter().filter(|key| stands(key)).count();
+                let known = self.under(entry.key()).filter(|key| stands(key)).count();
                 entry.instances().len().saturating_sub(known)
             }
             KeyChange::Delete(_) => 0,
@@ -367,7 +339,7 @@ impl Table {
     }
 
     fn put(&mut self, value: Value) {
-        let Value { row: key, key: group, read, revision } = value;
+        let Value { row: key, group, read, revision } = value;
         let row = self.rows.entry(key.clone()).or_default();
         if let Some(group) = group
             && row.group.is_none()

@@ -59,13 +59,17 @@ impl<S: Clone> Slots<S> {
         self.slots.get_mut(id).filter(|slot| slot.generation == *generation)
     }
 
-    pub(super) fn is_wanted(&self, (id, generation): &Ticket) -> bool {
-        self.slots.get(id).is_some_and(|slot| slot.generation == *generation)
+    fn at(&self, (id, generation): &Ticket) -> Option<&Slot<S>> {
+        self.slots.get(id).filter(|slot| slot.generation == *generation)
+    }
+
+    pub(super) fn is_wanted(&self, ticket: &Ticket) -> bool {
+        self.at(ticket).is_some()
     }
 
     /// What the factory needs, if anybody still wants its service.
     pub(super) fn wanted(&self, ticket: &Ticket) -> Option<(Arc<Instance>, Readiness)> {
-        let slot = self.slots.get(&ticket.0).filter(|slot| slot.generation == ticket.1)?;
+        let slot = self.at(ticket)?;
         Some((slot.instance().clone(), slot.readiness()))
     }
 
