@@ -351,3 +351,41 @@ fn empty_frames_are_neither_kept_nor_read_without_end() {
     assert!(polls.load(Ordering::SeqCst) <= 1000, "{polls:?}");
     assert!(log.lock().frames.is_empty());
 }
+
+/// An error of the caller's own making has a `Clone` of the caller's own making.
+struct Looks(Arc<OnceLock<Arc<Log<Fails>>>>);
+
+impl Clone for Looks {
+    fn clone(&self) -> Self {
+        self.0.get().unwrap().is_committed();
+        Self(self.0.clone())
+    }
+}
+
+struct Fails(Arc<OnceLock<Arc<Log<Fails>>>>);
+
+impl http_body::Body for Fails {
+    type Data = Bytes;
+    type Error = Looks;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Looks>>> {
+        Poll::Ready(Some(Err(Looks(self.0.clone()))))
+    }
+}
+
+#[test]
+fn an_error_is_copied_without_the_lock() {
+    unfrozen(|| {
+        let home = Arc::new(OnceLock::new());
+        let log = Log::once(VecDeque::new(), Fails(home.clone()));
+        home.set(log.clone()).ok().unwrap();
+        let (first, second) = (log.reader().unwrap(), log.reader().unwrap());
+        for reader in [first, first, second] {
+            let polled = log.poll_frame(reader, 0, &mut Context::from_waker(Waker::noop()));
+            assert!(matches!(polled, Poll::Ready(Some(Err(AttemptError::Body(_))))));
+        }
+    });
+}
