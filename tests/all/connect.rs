@@ -300,29 +300,16 @@ mod own_schemes {
         Channel::builder(registries.at(url)).connect().await.unwrap();
     }
 
-    #[derive(Debug)]
-    struct Nearest;
-
-    impl fleetward::Balancer for Nearest {
-        fn pick(
-            &self,
-            _: &fleetward::balancing::ReadySet<'_>,
-            _: &fleetward::balancing::PickContext<'_>,
-        ) -> Option<usize> {
-            Some(0)
-        }
-    }
-
     #[cfg(feature = "grpc")]
     #[tokio::test]
     async fn a_balancer_of_one_s_own_is_chosen_by_a_url_of_its_table() {
-        use fleetward::balancers::Balancers;
+        use fleetward::balancers::{Balancers, P2c};
         use fleetward::grpc::{Channel, Connect};
-        let balancers = Balancers::new().with_balancer("nearest", |_| Ok(Nearest));
+        let balancers = Balancers::new().with_balancer("nearest", |_| Ok(P2c::new()));
         let registries = Registries::new().with_balancers(balancers);
         let url = "static:127.0.0.1:1?balancer=slow_start?window=60s%26balancer=nearest";
         let channel = Channel::builder(url).registries(&registries).connect().await.unwrap();
-        assert!(format!("{channel:?}").contains("Nearest"), "{channel:?}");
+        assert!(format!("{channel:?}").contains("P2c"), "{channel:?}");
         let error = fleetward::connect(url).await.unwrap_err().to_string();
         assert!(error.contains("unknown balancer"), "no table is global: {error}");
         let error = registries.connect("static:127.0.0.1:1?balancer=nearst").await.unwrap_err();

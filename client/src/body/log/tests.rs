@@ -8,6 +8,9 @@ use std::task::Wake;
 use std::thread;
 use std::time::Duration;
 
+use futures::stream;
+use http_body_util::StreamBody;
+
 use super::*;
 use crate::body::tests::Failed;
 
@@ -25,42 +28,25 @@ fn unfrozen(test: impl FnOnce() + Send + 'static) {
     thread.join().unwrap();
 }
 
-/// A body that does what a closure says.
-struct Does<F>(F);
+/// What a body gives when it is polled.
+type Given = Poll<Option<Result<Frame<Bytes>, Failed>>>;
 
-impl<F: FnMut(&mut Context<'_>) -> Polled<Failed> + Unpin> http_body::Body for Does<F> {
-    type Data = Bytes;
-    type Error = Failed;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
-        (self.0)(cx).map_err(|error| match error {
-            AttemptError::Body(error) => error,
-            other => panic!("{other:?}"),
-        })
-    }
-}
-
-fn log(
-    body: impl FnMut(&mut Context<'_>) -> Polled<Failed> + Send + Unpin + 'static,
-) -> Arc<Log<Boxed>> {
+fn log(body: impl FnMut(&mut Context<'_>) -> Given + Send + 'static) -> Arc<Log<Boxed>> {
     log_up_to(1 << 20, body)
 }
 
 fn log_up_to(
     limit: usize,
-    body: impl FnMut(&mut Context<'_>) -> Polled<Failed> + Send + Unpin + 'static,
+    body: impl FnMut(&mut Context<'_>) -> Given + Send + 'static,
 ) -> Arc<Log<Boxed>> {
-    let body = Boxed::new(Does(body));
+    let body = Boxed::new(StreamBody::new(stream::poll_fn(body)));
     Log::new(VecDeque::new(), body, limit, &Arc::new(ReplayBuffer::new(1 << 20)))
 }
 
 /// Where a body finds the log that it is in.
 type Home = Arc<OnceLock<Arc<Log<Boxed>>>>;
 
-fn data(text: &'static str) -> Polled<Failed> {
+fn data(text: &'static str) -> Given {
     Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(text.as_bytes())))))
 }
 
@@ -296,7 +282,7 @@ fn frames_that_are_kept_are_dropped_without_the_lock_at_the_end() {
     unfrozen(|| {
         let (home, dropped) = (Home::default(), Arc::new(AtomicUsize::new(0)));
         let bytes = Bytes::from_owner(Owner(home.clone(), dropped.clone()));
-        let body = Boxed::new(Does(|_: &mut Context<'_>| Poll::Pending));
+        let body = Boxed::new(StreamBody::new(stream::pending()));
         let log = Log::once([Frame::data(bytes)].into(), body);
         home.set(log.clone()).ok().unwrap();
         let reader = log.reader().unwrap();

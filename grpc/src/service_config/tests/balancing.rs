@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use fleetward_balancers::{Balancers, P2c};
 use fleetward_core::outlier::{FailureShare, OutlierDetection, SuccessRate};
 
 use super::{error, parse};
@@ -323,27 +324,14 @@ impl tracing::Subscriber for Events {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-#[derive(Debug)]
-struct First;
-
-impl fleetward_core::Balancer for First {
-    fn pick(
-        &self,
-        _: &fleetward_core::balancing::ReadySet<'_>,
-        _: &fleetward_core::balancing::PickContext<'_>,
-    ) -> Option<usize> {
-        Some(0)
-    }
-}
-
 #[test]
 fn a_balancer_of_one_s_own_is_a_policy_where_its_table_is() {
     let json = r#"{"loadBalancingConfig": [
         {"slow_start": {"window": "60s", "childPolicy": [{"first": {}}]}}
     ]}"#;
-    let balancers = fleetward_balancers::Balancers::new().with_balancer("first", |_| Ok(First));
+    let balancers = Balancers::new().with_balancer("first", |_| Ok(P2c::new()));
     let config = crate::ServiceConfig::parse_with(json, &balancers).unwrap();
-    assert!(format!("{:?}", config.make_balancer()).contains("First"));
+    assert!(format!("{:?}", config.make_balancer()).contains("P2c"));
     assert!(error(json).contains("names no policy that is known, but [first]"));
     let wrong = json.replace("{\"first\": {}}", r#"{"first": {"x": 1}}"#);
     let wrong = crate::ServiceConfig::parse_with(&wrong, &balancers).unwrap_err().to_string();
