@@ -78,7 +78,7 @@ impl Source for Script {
     async fn list(&self, _: &ServiceName) -> std::result::Result<Listing<()>, Error> {
         let entries =
             std::mem::take(&mut *self.entries.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Listing { entries, cursor: () })
+        Ok(Listing::new(entries, ()))
     }
 
     fn watch(

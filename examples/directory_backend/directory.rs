@@ -80,11 +80,16 @@ fn list(root: &Path, service: &ServiceName) -> Result<Listing<String>, Error> {
         }
     }
     entries.sort_by(|a, b| a.key().cmp(b.key()));
-    Ok(Listing { cursor: format!("{entries:?}"), entries })
+    let cursor = format!("{entries:?}");
+    Ok(Listing::new(entries, cursor))
 }
 
 impl Source for Directory {
     type Cursor = String;
+
+    fn is_polled(&self) -> bool {
+        true
+    }
 
     async fn list(&self, service: &ServiceName) -> Result<Listing<String>, Error> {
         let (root, service) = (self.root.clone(), service.clone());

@@ -137,7 +137,7 @@ impl ConsulRegistry {
                 "a service has at most 100,000 instances",
             ));
         }
-        Ok(Listing { entries, cursor })
+        Ok(Listing::new(entries, cursor))
     }
 
     fn health(&self, service: &ServiceName, from: Option<ConsulCursor>) -> String {

@@ -91,7 +91,7 @@ impl EtcdRegistry {
             }
             match page.entries.last() {
                 Some(last) if page.more => from = [&last.key[..], &[0]].concat(),
-                _ => return Ok(Listing { entries, cursor }),
+                _ => return Ok(Listing::new(entries, cursor)),
             }
         }
     }

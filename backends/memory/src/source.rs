@@ -19,7 +19,7 @@ impl Source for MemoryRegistry {
 
     async fn list(&self, service: &ServiceName) -> Result<Listing<MemoryCursor>, Error> {
         let (entries, revision) = self.shared.table().list(service, Instant::now());
-        Ok(Listing { entries, cursor: MemoryCursor(revision) })
+        Ok(Listing::new(entries, MemoryCursor(revision)))
     }
 
     fn watch(

@@ -9,6 +9,7 @@ use futures::Stream;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
+use super::refresh::Refresh;
 use crate::discovery::view::Memo;
 use crate::model::snapshot::sorted_unique;
 use crate::{Error, ErrorKind, Freshness, Instance, Snapshot};
@@ -40,6 +41,7 @@ pub struct Subscription {
     service: Arc<str>,
     source: Arc<str>,
     receiver: watch::Receiver<Arc<Snapshot>>,
+    refresh: Refresh,
     /// What shows another set than the one published. It works when it is read, without a task.
     memo: Option<Arc<Memo>>,
     /// The revision returned last. What is published need not change what a view shows.
@@ -53,13 +55,14 @@ pub struct Subscription {
 
 impl Subscription {
     fn new(publisher: &Publisher) -> Self {
-        let Publisher { service, source, sender } = publisher;
+        let Publisher { service, source, sender, refresh } = publisher;
         let mut receiver = sender.subscribe();
         let seen = receiver.borrow_and_update().revision;
         Self {
             service: service.clone(),
             source: source.clone(),
             receiver,
+            refresh: refresh.clone(),
             memo: None,
             seen,
             stream: None,
@@ -83,6 +86,15 @@ impl Subscription {
     pub fn current(&self) -> Arc<Snapshot> {
         let published = self.receiver.borrow().clone();
         self.shown(published)
+    }
+
+    /// Says that the set may be out of date, for connections to its instances fail (gRPC calls this re-resolution).
+    ///
+    /// A hint: where the registry is polled, it is asked at once, but at most once in
+    /// [`min_refresh_interval`](crate::discovery::ReflectorConfig::min_refresh_interval); one that tells each change
+    /// has nothing to add. A [`DefaultEndpointer`](crate::endpoints::DefaultEndpointer) calls it by itself.
+    pub fn refresh(&self) {
+        self.refresh.request();
     }
 
     /// Waits for a snapshot newer than the last one this method (or none) returned. Cancel safe.
@@ -171,6 +183,7 @@ impl Clone for Subscription {
             service: self.service.clone(),
             source: self.source.clone(),
             receiver: self.receiver.clone(),
+            refresh: self.refresh.clone(),
             memo: self.memo.clone(),
             seen: self.seen,
             stream: None,
@@ -225,13 +238,15 @@ pub struct Publisher {
     service: Arc<str>,
     source: Arc<str>,
     sender: watch::Sender<Arc<Snapshot>>,
+    refresh: Refresh,
 }
 
 impl Publisher {
     /// A view that is [`Pending`](Freshness::Pending) until something is published.
     pub fn new(service: impl Into<Arc<str>>) -> Self {
         let sender = watch::Sender::new(Arc::new(Snapshot::pending()));
-        Self { service: service.into(), source: Arc::default(), sender }
+        let refresh = Refresh::default();
+        Self { service: service.into(), source: Arc::default(), sender, refresh }
     }
 
     /// Says where the instances come from, for messages.
@@ -248,7 +263,8 @@ impl Publisher {
     /// Publishes the complete set. Of instances with the same id and address the first one counts.
     pub fn publish(&self, instances: impl IntoIterator<Item = Instance>) {
         let instances = sorted_unique(instances.into_iter().map(Arc::new));
-        self.publish_sorted(instances, Freshness::Fresh, 0, None);
+        let freshness = Freshness::Fresh;
+        self.publish_sorted(Snapshot { instances, freshness, ..Snapshot::pending() });
     }
 
     /// Says that the registry cannot be asked: the set stays, marked stale. What was stale already
@@ -270,6 +286,12 @@ impl Publisher {
             next.revision += u64::from(!same_kind);
             (next, !same_kind)
         });
+    }
+
+    /// Waits until a reader [says](Subscription::refresh) that the set may be out of date: for whoever finds the
+    /// instances by asking now and then. Any number of hints that nobody waited for are one. Cancel safe.
+    pub async fn refresh_requested(&self) {
+        self.refresh.requested().await;
     }
 
     /// Puts another snapshot in place, and wakes the subscribers if the closure says so.
@@ -294,19 +316,10 @@ impl Publisher {
         self.modify(|current| (Snapshot { freshness, fault, ..Snapshot::clone(current) }, false));
     }
 
-    /// Publishes a complete set that is sorted already, each id once.
-    pub(crate) fn publish_sorted(
-        &self,
-        instances: Arc<Vec<Arc<Instance>>>,
-        freshness: Freshness,
-        skipped: usize,
-        fault: Option<Error>,
-    ) {
-        debug_assert!(instances.is_sorted_by(|a, b| a.id() < b.id()));
-        self.modify(|current| {
-            let revision = current.revision + 1;
-            (Snapshot { revision, instances, freshness, skipped, fault, hidden: 0 }, true)
-        });
+    /// Publishes a complete set that is sorted already, each id once. It gets the next revision.
+    pub(crate) fn publish_sorted(&self, next: Snapshot) {
+        debug_assert!(next.instances.is_sorted_by(|a, b| a.id() < b.id()));
+        self.modify(|current| (Snapshot { revision: current.revision + 1, ..next }, true));
     }
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod empty_set;
 mod instancer;
 pub(crate) mod reflector;
+mod refresh;
 mod source;
 pub(crate) mod view;
 

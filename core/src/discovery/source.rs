@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::Stream;
 
+use crate::model::ServiceSettings;
 use crate::{Error, Instance, InstanceId, ServiceName};
 
 /// Reads a registry. A backend writes these two methods; the [`Reflector`](crate::discovery::Reflector) adds
@@ -36,6 +37,15 @@ pub trait Source: Send + Sync + 'static {
         from: Self::Cursor,
     ) -> impl Stream<Item = Result<Change<Self::Cursor>, Error>> + Send;
 
+    /// Whether a list may say more than the watch has said so far: `true` for a registry that is polled (DNS, a
+    /// file), `false` for one that tells each change (default).
+    ///
+    /// Of a polled one the reflector asks for a list at once when connections to its instances fail, at most once in
+    /// [`min_refresh_interval`](crate::discovery::ReflectorConfig::min_refresh_interval).
+    fn is_polled(&self) -> bool {
+        false
+    }
+
     /// Where a service is looked for, in one line: the registry, the key or path, the format. A call
     /// that finds no instance says it. Never a secret; cut after 256 characters. Default: nothing.
     fn describe(&self, service: &ServiceName) -> String {
@@ -46,11 +56,28 @@ pub trait Source: Send + Sync + 'static {
 
 /// The complete set, as one list request (or several pages of one revision) gave it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Listing<C> {
     /// Every entry, readable or not.
     pub entries: Vec<Entry>,
     /// Where the list stood; the watch starts after it.
     pub cursor: C,
+    /// What the registry says of the service as a whole, if it says anything.
+    pub settings: Option<Arc<ServiceSettings>>,
+}
+
+impl<C> Listing<C> {
+    /// A list that stood at `cursor`, without settings.
+    pub fn new(entries: Vec<Entry>, cursor: C) -> Self {
+        Self { entries, cursor, settings: None }
+    }
+
+    /// Hands settings of the service along; see [`ServiceSettings`].
+    #[must_use]
+    pub fn with_settings(mut self, settings: ServiceSettings) -> Self {
+        self.settings = Some(Arc::new(settings));
+        self
+    }
 }
 
 /// One entry of a registry: its key, and the instance if the value can be read; or several, where a registry keeps

@@ -4,6 +4,7 @@ mod address;
 mod instance;
 mod metadata;
 mod name;
+mod settings;
 pub(crate) mod snapshot;
 mod tags;
 
@@ -11,5 +12,6 @@ pub use self::address::{Address, Host};
 pub use self::instance::{Health, Instance, InstanceId};
 pub use self::metadata::Metadata;
 pub use self::name::ServiceName;
+pub use self::settings::ServiceSettings;
 pub use self::snapshot::{Freshness, Snapshot};
 pub use self::tags::Tags;

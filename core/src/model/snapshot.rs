@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::ServiceSettings;
 use crate::{Error, Instance, InstanceId};
 
 /// How far a [`Snapshot`] can be trusted.
@@ -70,6 +71,8 @@ pub struct Snapshot {
     pub skipped: usize,
     /// Why one of these could not be read: the newest reason when this was published.
     pub fault: Option<Error>,
+    /// What the registry says of the service as a whole, if it says anything.
+    pub settings: Option<Arc<ServiceSettings>>,
     /// How many instances the registry has that a [view](crate::discovery::InstancerExt::view) does not show.
     pub hidden: usize,
 }
@@ -84,6 +87,7 @@ impl Snapshot {
             freshness,
             skipped: 0,
             fault: None,
+            settings: None,
             hidden: 0,
         }
     }

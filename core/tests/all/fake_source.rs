@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use fleetward_core::discovery::{
     Change, Entry, KeyChange, Listing, Reflector, ReflectorConfig, Source,
 };
+use fleetward_core::model::ServiceSettings;
 use fleetward_core::{Error, ErrorKind, Freshness, ServiceName, Snapshot};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
@@ -28,6 +29,8 @@ struct Inner {
     watched_from: Vec<u64>,
     watch: Option<mpsc::UnboundedSender<Result<Change<u64>, Error>>>,
     watch_panics: bool,
+    polled: bool,
+    settings: Option<ServiceSettings>,
 }
 
 #[derive(Clone)]
@@ -48,6 +51,8 @@ impl Default for Inner {
             watched_from: Vec::new(),
             watch: None,
             watch_panics: false,
+            polled: false,
+            settings: None,
         }
     }
 }
@@ -81,6 +86,16 @@ impl FakeSource {
         self.inner.lock().unwrap().watch_panics = panic;
     }
 
+    /// It is one that is asked now and then.
+    pub(crate) fn is_polled_from_now_on(&self) {
+        self.inner.lock().unwrap().polled = true;
+    }
+
+    /// Each list says this of the service.
+    pub(crate) fn will_say(&self, settings: Option<ServiceSettings>) {
+        self.inner.lock().unwrap().settings = settings;
+    }
+
     pub(crate) fn fail_watches(&self, error: Option<Error>) {
         self.inner.lock().unwrap().watch_error = error;
     }
@@ -104,7 +119,7 @@ impl FakeSource {
     }
 
     pub(crate) fn full(&self, entries: Vec<Entry>) {
-        self.emit(Ok(Change::Full(Listing { entries, cursor: 0 })));
+        self.emit(Ok(Change::Full(Listing::new(entries, 0))));
     }
 
     pub(crate) fn end_watch(&self) {
@@ -125,6 +140,10 @@ impl FakeSource {
         self.inner.lock().unwrap().watched_from.clone()
     }
 
+    pub(crate) fn listed_at(&self) -> Vec<Instant> {
+        self.inner.lock().unwrap().lists.clone()
+    }
+
     /// Whether the newest watch is still read by anybody.
     pub(crate) fn is_watched(&self) -> bool {
         self.inner.lock().unwrap().watch.as_ref().is_some_and(|watch| !watch.is_closed())
@@ -135,13 +154,19 @@ impl Source for FakeSource {
     type Cursor = u64;
 
     async fn list(&self, _: &ServiceName) -> Result<Listing<u64>, Error> {
-        let (answer, cursor) = {
+        let (answer, cursor, settings) = {
             let mut inner = self.inner.lock().unwrap();
             inner.lists.push(Instant::now());
-            (inner.answer.clone(), inner.cursor)
+            (inner.answer.clone(), inner.cursor, inner.settings.clone())
         };
         match answer {
-            Answer::Entries(entries) => Ok(Listing { entries, cursor }),
+            Answer::Entries(entries) => {
+                let listing = Listing::new(entries, cursor);
+                Ok(match settings {
+                    Some(settings) => listing.with_settings(settings),
+                    None => listing,
+                })
+            }
             Answer::Error(error) => Err(error),
             Answer::Never => std::future::pending().await,
             Answer::Panic => panic!("a bug in a source, on purpose"),
@@ -171,6 +196,10 @@ impl Source for FakeSource {
             }
         };
         stream
+    }
+
+    fn is_polled(&self) -> bool {
+        self.inner.lock().unwrap().polled
     }
 
     fn describe(&self, service: &ServiceName) -> String {

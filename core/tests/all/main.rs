@@ -24,6 +24,7 @@ mod picking;
 mod reentrancy;
 mod reflector;
 mod reflector_empty_set;
+mod refresh;
 mod refusals;
 mod registration;
 mod stacked;

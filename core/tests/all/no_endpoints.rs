@@ -80,7 +80,7 @@ async fn what_a_source_says_of_itself_is_bounded_one_line_and_no_danger() {
         type Cursor = ();
 
         async fn list(&self, _: &ServiceName) -> Result<Listing<()>, Error> {
-            Ok(Listing { entries: Vec::new(), cursor: () })
+            Ok(Listing::new(Vec::new(), ()))
         }
 
         fn watch(

@@ -304,7 +304,7 @@ impl Source for Torrent {
     type Cursor = ();
 
     async fn list(&self, _: &ServiceName) -> Result<Listing<()>, Error> {
-        Ok(Listing { entries: entries(&[A]), cursor: () })
+        Ok(Listing::new(entries(&[A]), ()))
     }
 
     fn watch(

@@ -26,6 +26,9 @@ pub struct ReflectorConfig {
     /// The shortest time between two snapshots; what changes in between is published together.
     /// A change after a quiet time is published at once. Default: 50 ms (20 snapshots a second).
     pub min_publish_interval: Duration,
+    /// The shortest time between two lists that a reader asked for because connections fail
+    /// ([`Subscription::refresh`](crate::Subscription::refresh)). Default: 5 s.
+    pub min_refresh_interval: Duration,
     /// The most entries a service may have. Beyond it the last known good set is kept and marked
     /// stale; nothing is ever cut off in silence. Default: 100,000.
     pub max_instances: usize,
@@ -40,6 +43,7 @@ impl Default for ReflectorConfig {
             backoff: Backoff::default(),
             list_timeout: Duration::from_secs(10),
             min_publish_interval: Duration::from_millis(50),
+            min_refresh_interval: Duration::from_secs(5),
             max_instances: 100_000,
             seed: None,
         }
@@ -72,6 +76,13 @@ impl ReflectorConfig {
     #[must_use]
     pub fn with_min_publish_interval(mut self, min_publish_interval: Duration) -> Self {
         self.min_publish_interval = min_publish_interval;
+        self
+    }
+
+    /// Sets the shortest time between two lists that a reader asked for.
+    #[must_use]
+    pub fn with_min_refresh_interval(mut self, min_refresh_interval: Duration) -> Self {
+        self.min_refresh_interval = min_refresh_interval;
         self
     }
 

@@ -7,9 +7,11 @@ use futures::StreamExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::ReflectorConfig;
+use super::refreshes::Refreshes;
+use super::table::Origin;
 use super::view::View;
 use crate::backoff::BackoffState;
-use crate::discovery::{Change, Publisher, Source};
+use crate::discovery::{Change, Listing, Publisher, Source};
 use crate::task::supervised::{Supervised, panicked, shielded, shielded_future};
 use crate::{Error, ErrorKind, ServiceName, telemetry};
 
@@ -21,10 +23,13 @@ pub(super) struct Driver<S> {
     config: ReflectorConfig,
     backoff: BackoffState,
     view: View,
+    refreshes: Refreshes,
 }
 
 /// How following the registry came to an end.
 enum Ended {
+    /// A reader asks for a new list, and the registry is one that is polled.
+    Refresh,
     /// The registry asks for a new list, without anything being wrong.
     Resync(Error),
     Failed(Error),
@@ -38,30 +43,33 @@ impl<S: Source> Driver<S> {
         publisher: Publisher,
     ) -> Self {
         let backoff = BackoffState::new(config.backoff.clone(), config.rng());
+        let refreshes = Refreshes::new(publisher.clone(), config.min_refresh_interval);
         let view = View::new(service.clone(), publisher, config.clone());
-        Self { source, service, config, backoff, view }
+        Self { source, service, config, backoff, view, refreshes }
     }
 
     async fn keep_following(&mut self) {
+        let mut refreshed = false;
         loop {
-            let ended = self.follow().await;
+            let ended = self.follow(refreshed).await;
+            refreshed = matches!(ended, Ended::Refresh);
+            let (Ended::Resync(error) | Ended::Failed(error)) = &ended else { continue };
             let delay = self.backoff.next_delay();
-            match ended {
-                // Once in a healthy period a watch may end for no reason; a registry that keeps
-                // doing it is one that fails, else it would be asked without a pause.
-                Ended::Resync(reason) if self.backoff.failures() == 1 => {
-                    telemetry::resync(&self.service, &reason);
-                }
-                Ended::Resync(error) | Ended::Failed(error) => {
-                    self.view.fail(error.with_context("service", &self.service));
-                    attend(&mut self.view, sleep(delay)).await;
-                }
+            // Once in a healthy period a watch may end for no reason; a registry that keeps
+            // doing it is one that fails, else it would be asked without a pause.
+            if matches!(ended, Ended::Resync(_)) && self.backoff.failures() == 1 {
+                telemetry::resync(&self.service, error);
+                continue;
             }
+            self.view.fail(error.clone().with_context("service", &self.service));
+            attend(&mut self.view, sleep(delay)).await;
         }
     }
 
-    /// One list and the watch from where it stood.
-    async fn follow(&mut self) -> Ended {
+    /// One list and the watch from where it stood. A list that a reader asked for is the next word of the same
+    /// watch.
+    async fn follow(&mut self, refreshed: bool) -> Ended {
+        self.refreshes.listing();
         let listing = async { self.source.list(&self.service).await };
         let listing = timeout(self.config.list_timeout, shielded_future(listing));
         let listing = match attend(&mut self.view, listing).await {
@@ -76,19 +84,27 @@ impl<S: Source> Driver<S> {
                 );
             }
         };
-        if let Err(error) = self.view.replace(listing.entries, false) {
+        let Listing { entries, cursor, settings } = listing;
+        let origin = if refreshed { Origin::Watched } else { Origin::Relist };
+        if let Err(error) = self.view.replace(entries, settings, origin) {
             return Ended::Failed(error);
         }
         let gone = || Ended::Failed(panicked("the source").with_operation("watch"));
-        let changes = shielded(|| self.source.watch(&self.service, listing.cursor));
+        let changes = shielded(|| self.source.watch(&self.service, cursor));
         let Some(changes) = changes else { return gone() };
         let mut changes = pin!(changes);
         loop {
-            let next = attend(&mut self.view, shielded_future(changes.next())).await;
+            let next = tokio::select! {
+                biased;
+                next = attend(&mut self.view, shielded_future(changes.next())) => next,
+                () = self.refreshes.due(), if self.source.is_polled() => return Ended::Refresh,
+            };
             let Some(next) = next else { return gone() };
             let applied = match next {
                 Some(Ok(Change::Keys { changes, .. })) => self.view.apply(changes),
-                Some(Ok(Change::Full(listing))) => self.view.replace(listing.entries, true),
+                Some(Ok(Change::Full(Listing { entries, settings, .. }))) => {
+                    self.view.replace(entries, settings, Origin::Watched)
+                }
                 Some(Ok(Change::Progress)) => {
                     self.view.tick();
                     Ok(())

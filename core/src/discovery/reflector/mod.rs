@@ -4,6 +4,7 @@
 //! the same for every backend:
 //!
 //! - `driver`: the loop: list, watch from there, list again after any end, with backoff;
+//! - `refreshes`: when a reader's hint makes it list again;
 //! - `view`: what is published when, and how far it can be trusted;
 //! - `table`: the state, a row a key: duplicates, unreadable values, the empty-set policy.
 
@@ -14,6 +15,7 @@ mod groups;
 mod keys;
 #[cfg(test)]
 mod model;
+mod refreshes;
 mod table;
 mod values;
 mod view;

@@ -1,12 +1,15 @@
 //! The published side of a reflector: when a snapshot is made, and how far it can be trusted.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::ReflectorConfig;
 use super::table::{Origin, Table};
 use crate::discovery::{EmptySetPolicy, Entry, KeyChange, Publisher};
+use crate::model::ServiceSettings;
 use crate::quota::Quota;
-use crate::{Error, ErrorKind, Freshness, ServiceName, telemetry};
+use crate::{Error, ErrorKind, Freshness, ServiceName, Snapshot, telemetry};
 
 /// Everything the reflector knows, and the pace at which it tells it. It never waits; the driver
 /// calls [`tick`](Self::tick) when [`next_tick`](Self::next_tick) has come.
@@ -16,6 +19,7 @@ pub(super) struct View {
     publisher: Publisher,
     config: ReflectorConfig,
     table: Table,
+    settings: Option<Arc<ServiceSettings>>,
     /// Whether a complete set was ever heard.
     listed: bool,
     /// Why the registry cannot be asked just now.
@@ -33,6 +37,7 @@ impl View {
             publisher,
             config,
             table: Table::default(),
+            settings: None,
             listed: false,
             trouble: None,
             stale_since: None,
@@ -43,15 +48,17 @@ impl View {
     }
 
     /// Takes a complete set: the registry works.
-    pub(super) fn replace(&mut self, entries: Vec<Entry>, watched: bool) -> Result<(), Error> {
+    pub(super) fn replace(
+        &mut self,
+        entries: Vec<Entry>,
+        settings: Option<Arc<ServiceSettings>>,
+        origin: Origin,
+    ) -> Result<(), Error> {
         let limit = self.config.max_instances;
         self.check_limit(entries.iter().map(|entry| entry.instances().len()).sum())?;
-        let origin = match (self.listed, watched) {
-            (false, _) => Origin::First,
-            (true, false) => Origin::Relist,
-            (true, true) => Origin::Watched,
-        };
+        let origin = if self.listed { origin } else { Origin::First };
         self.table.replace(entries, origin, self.config.empty_set, limit, Instant::now());
+        self.settings = settings;
         self.listed = true;
         self.trouble = None;
         self.touch();
@@ -130,7 +137,9 @@ impl View {
             self.table.claimed(),
         );
         let (skipped, fault) = (self.table.unreadable(), self.table.fault());
-        let same = current.freshness.is_like(&freshness) && current.skipped == skipped;
+        let same = current.freshness.is_like(&freshness)
+            && current.skipped == skipped
+            && current.settings == self.settings;
         if current.skipped != skipped {
             telemetry::skipped(&self.lines, &self.service, &[], skipped);
         }
@@ -152,7 +161,10 @@ impl View {
             None => current.instances.clone(),
         };
         self.published_at = Some(now);
-        self.publisher.publish_sorted(instances, freshness, skipped, fault);
+        let settings = self.settings.clone();
+        let next =
+            Snapshot { instances, freshness, skipped, fault, settings, ..Snapshot::pending() };
+        self.publisher.publish_sorted(next);
     }
 
     fn freshness(&mut self, now: Instant) -> Freshness {

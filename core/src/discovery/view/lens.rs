@@ -159,6 +159,7 @@ impl Memo {
                 && before.skipped == shown.skipped
                 // Of an empty set it is said why it is empty.
                 && (before.hidden == shown.hidden || !shown.instances.is_empty())
+                && before.settings == shown.settings
                 && before.freshness.is_like(&shown.freshness);
             // Another number for another set, also where the view was asked twice about the same one.
             shown.revision = match is_same {

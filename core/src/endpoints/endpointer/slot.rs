@@ -55,6 +55,14 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// Whether the instance cannot be reached, and could be when it was counted last, or nothing was known of it.
+    pub(super) fn fails_since(self, before: Self) -> bool {
+        let fails = |standing: Self| {
+            matches!(standing.hindrance, Some(Hindrance::Failed | Hindrance::Ejected))
+        };
+        fails(self) && !fails(before)
+    }
+
     pub(super) const HEALTHY: Self =
         Self { usable: true, healthy: true, pending: false, hindrance: None };
     pub(super) const DRAINING: Self = Self {
@@ -66,7 +74,7 @@ impl Standing {
 }
 
 /// Why an instance takes no call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Hindrance {
     Draining,
     /// Its service could not be made, or the last try to connect failed.

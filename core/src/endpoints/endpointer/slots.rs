@@ -24,6 +24,8 @@ pub(super) struct Slots<S> {
     /// The share of healthy ones below which the others are used as well.
     panic_threshold: f64,
     panicking: bool,
+    /// Whether one has begun to fail since that was asked last.
+    failing: bool,
     /// Those that are not in the next set. They end when it is published.
     leaving: Vec<Available>,
 }
@@ -38,6 +40,7 @@ impl<S: Clone> Slots<S> {
             census: Census::default(),
             panic_threshold,
             panicking: false,
+            failing: false,
             leaving: Vec::new(),
         }
     }
@@ -142,6 +145,7 @@ impl<S: Clone> Slots<S> {
                 let (now, before) = slot.recount();
                 self.census.remove(before);
                 self.census.add(now);
+                self.failing |= now.fails_since(before);
             }
         }
         let Census { usable, healthy, pending, .. } = self.census;
@@ -162,6 +166,11 @@ impl<S: Clone> Slots<S> {
         };
         let places: Vec<_> = touched.iter().map(place).collect();
         touched.into_iter().zip(places).collect()
+    }
+
+    /// Whether an instance has begun to fail since this was asked last: it cannot be reached, or it is ejected.
+    pub(super) fn take_failing(&mut self) -> bool {
+        std::mem::take(&mut self.failing)
     }
 
     /// The set without those that leave is published.

@@ -244,6 +244,9 @@ where
     fn publish(&mut self) {
         loop {
             let moves = self.slots.moves();
+            if self.slots.take_failing() {
+                self.subscription.refresh();
+            }
             let lists = self.lists.next(moves);
             if lists.broken.is_empty() {
                 return self.publish_lists(lists);

@@ -41,7 +41,7 @@ impl Source for Broken {
         listing.entries = listing.entries.into_iter().map(|entry| self.told(entry)).collect();
         listing.entries.extend(self.by_hand(service)?);
         let cursor = Cursor { table: listing.cursor, age };
-        Ok(Listing { entries: listing.entries, cursor })
+        Ok(Listing::new(listing.entries, cursor))
     }
 
     fn watch(
@@ -125,8 +125,8 @@ impl Watching {
                     drop(changes);
                     let cursor = at(cursor);
                     let newer = broken.table.list(service).await.ok()?;
-                    let newer = Listing { cursor: at(newer.cursor), entries: newer.entries };
-                    *then = Some(Change::Full(Listing { entries: Vec::new(), cursor }));
+                    let newer = Listing::new(newer.entries, at(newer.cursor));
+                    *then = Some(Change::Full(Listing::new(Vec::new(), cursor)));
                     Some(Ok((Change::Full(newer), cursor)))
                 }
                 Change::Keys { changes, cursor } => {
