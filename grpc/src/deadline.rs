@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use fleetward_client::Deadline;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::time::Instant;
 use tonic::Status;
 
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -36,57 +36,38 @@ fn remembered_if_round(mut text: HeaderValue) -> HeaderValue {
     text
 }
 
-/// When a call must have ended. Stands in a request's extensions for the connection, which is the
-/// first to know when the request leaves: it may have waited for an endpoint.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline {
-    at: Instant,
-    /// As the caller gave it, for messages.
-    timeout: Duration,
+/// The request's own deadline, or else the default, but no later than `at_most`; `None` if there is none. The request
+/// says from now on which one it is.
+pub(crate) fn of(
+    headers: &mut HeaderMap,
+    default: Option<&Timeout>,
+    at_most: Option<&Timeout>,
+) -> Option<Deadline> {
+    let own = Timeout::read(headers);
+    let own = own.as_ref().or(default);
+    let Timeout { length, text } =
+        [own, at_most].into_iter().flatten().min_by_key(|timeout| timeout.length)?;
+    // One that no clock can show is none.
+    let deadline = Deadline::after(*length)?;
+    headers.insert(&GRPC_TIMEOUT, text.clone());
+    Some(deadline)
 }
 
-impl Deadline {
-    /// The request's own, or else the default, but no later than `at_most`; `None` if there is none.
-    /// The request says from now on which one it is.
-    pub(crate) fn of(
-        headers: &mut HeaderMap,
-        default: Option<&Timeout>,
-        at_most: Option<&Timeout>,
-    ) -> Option<Self> {
-        let own = Timeout::read(headers);
-        let own = own.as_ref().or(default);
-        let Timeout { length, text } =
-            [own, at_most].into_iter().flatten().min_by_key(|timeout| timeout.length)?;
-        // One that no clock can show is none.
-        let at = Instant::now().checked_add(*length)?;
-        headers.insert(&GRPC_TIMEOUT, text.clone());
-        Some(Self { at, timeout: *length })
+/// Writes what is left into a request that leaves now: it may have waited for an endpoint. Mostly that is still all of
+/// it, which the request says already.
+pub(crate) fn write(deadline: Deadline, headers: &mut HeaderMap) {
+    let (left, timeout) = (deadline.left(), deadline.timeout());
+    if left < timeout - timeout / 1000 {
+        headers.insert(&GRPC_TIMEOUT, remembered_if_round(format(left)));
     }
+}
 
-    pub(crate) fn left(&self) -> Duration {
-        self.at.saturating_duration_since(Instant::now())
-    }
-
-    /// Writes what is left into a request that leaves now. Mostly that is still all of it, which the
-    /// request says already.
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let left = self.left();
-        if left < self.timeout - self.timeout / 1000 {
-            headers.insert(&GRPC_TIMEOUT, remembered_if_round(format(left)));
-        }
-    }
-
-    pub(crate) fn at(&self) -> Instant {
-        self.at
-    }
-
-    /// The status of a call that it ended; `why` says what the call was waiting for.
-    pub(crate) fn exceeded(&self, service: &str, why: impl std::fmt::Display) -> Status {
-        Status::deadline_exceeded(format!(
-            "service {service}: the deadline of {:?} passed: {why}",
-            self.timeout
-        ))
-    }
+/// The status of a call that its deadline ended; `why` says what the call was waiting for.
+pub(crate) fn exceeded(deadline: Deadline, service: &str, why: impl std::fmt::Display) -> Status {
+    let timeout = deadline.timeout();
+    Status::deadline_exceeded(format!(
+        "service {service}: the deadline of {timeout:?} passed: {why}"
+    ))
 }
 
 /// What a request says of itself, if it can be read.
@@ -168,20 +149,20 @@ mod tests {
             let told = &headers[&GRPC_TIMEOUT];
             (told.to_str().unwrap().to_owned(), !told.is_sensitive())
         };
-        let deadline = Deadline::of(&mut headers, Some(&second), Some(&long)).unwrap();
+        let deadline = of(&mut headers, Some(&second), Some(&long)).unwrap();
         assert_eq!(told(&headers), ("1000000u".to_owned(), true));
         tokio::time::advance(Duration::from_micros(999)).await;
-        deadline.write(&mut headers);
+        write(deadline, &mut headers);
         assert_eq!(told(&headers), ("1000000u".to_owned(), true), "to a thousandth");
         tokio::time::advance(Duration::from_micros(234)).await;
-        deadline.write(&mut headers);
+        write(deadline, &mut headers);
         assert_eq!(told(&headers), ("998767u".to_owned(), false));
         // Its own, the first of several, unless that is too long.
         for (own, expected) in [("1234567u", ("1234567u", false)), ("1M", ("10000000u", true))] {
             let mut headers = HeaderMap::new();
             headers.append(&GRPC_TIMEOUT, HeaderValue::from_static(own));
             headers.append(&GRPC_TIMEOUT, HeaderValue::from_static("1n"));
-            assert!(Deadline::of(&mut headers, Some(&second), Some(&long)).is_some());
+            assert!(of(&mut headers, Some(&second), Some(&long)).is_some());
             assert_eq!(told(&headers), (expected.0.to_owned(), expected.1));
             assert_eq!(headers.len(), 1);
         }

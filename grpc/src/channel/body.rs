@@ -13,7 +13,6 @@ use super::observed::Observed;
 use super::replay::Guard;
 use super::tail::Tail;
 use crate::connection::ResponseBody;
-use crate::deadline::Deadline;
 
 /// What comes in for a response, and what its channel does at the end of the call.
 ///
@@ -58,9 +57,9 @@ impl CallBody {
     }
 
     /// The deadline has passed.
-    fn exceeded(&mut self, deadline: Deadline) -> Option<Status> {
+    fn exceeded(&mut self) -> Option<Status> {
         let instance = self.transport.as_ref().and_then(ResponseBody::instance);
-        let status = self.tail.as_ref()?.exceeded(deadline, instance);
+        let status = self.tail.as_ref()?.exceeded(instance)?;
         // Resets the stream: the server need not go on.
         self.transport = None;
         // The instance hears of it, for it is the one that took too long.
@@ -89,16 +88,16 @@ impl Body for CallBody {
                     this.observed.data();
                 }
                 // A stream that never pauses must end too.
-                this.tail.as_ref().and_then(Tail::late)
+                this.tail.as_ref().is_some_and(Tail::is_late)
             }
             Poll::Ready(end) => {
                 this.ended(end.as_ref());
-                None
+                false
             }
-            Poll::Pending => this.tail.as_mut().and_then(|tail| tail.poll_late(cx)),
+            Poll::Pending => this.tail.as_mut().is_some_and(|tail| tail.poll_late(cx).is_ready()),
         };
-        if let Some(deadline) = late {
-            return Poll::Ready(this.exceeded(deadline).map(Err));
+        if late {
+            return Poll::Ready(this.exceeded().map(Err));
         }
         polled
     }

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use fleetward_balancers::PeakEwma;
-use fleetward_client::ReplayBuffer;
+use fleetward_client::{ClientSettings, ReplayBuffer};
 use fleetward_core::balancing::WaitForReady;
 use fleetward_core::endpoints::{EndpointerBuilder, Operation, Readiness};
 use fleetward_core::health::{HealthCheck, HealthChecked};
@@ -32,47 +31,37 @@ use crate::{
 #[must_use]
 pub struct ChannelBuilder<T> {
     target: T,
-    balancer: Option<Arc<dyn Balancer>>,
     connection: ConnectionConfig,
-    endpointer: EndpointerBuilder,
     health_check: Option<Arc<dyn HealthCheck<Connection>>>,
     #[cfg(feature = "tls")]
     tls: Option<crate::ClientTls>,
-    outliers: Option<OutlierDetection>,
     defaults: Defaults,
     service_config: Option<ServiceConfig>,
-    replay_limit: usize,
-    buffer_limit: usize,
 }
 
 impl<T> ChannelBuilder<T> {
     pub(super) fn new(target: T) -> Self {
         Self {
             target,
-            balancer: None,
             connection: ConnectionConfig::default(),
-            endpointer: EndpointerBuilder::default(),
             health_check: None,
             #[cfg(feature = "tls")]
             tls: None,
-            outliers: None,
             defaults: Defaults::default(),
             service_config: None,
-            replay_limit: 1 << 20,
-            buffer_limit: 16 << 20,
         }
     }
 
-    /// Sets which endpoint a call goes to (default: [`PeakEwma`], see docs/balancers.md for why).
+    /// Sets which endpoint a call goes to (default: [`PeakEwma`](fleetward_balancers::PeakEwma), see docs/balancers.md for why).
     pub fn balancer(mut self, balancer: impl Balancer + 'static) -> Self {
-        self.balancer = Some(Arc::new(balancer));
+        self.defaults.common.balancer = Some(Arc::new(balancer));
         self
     }
 
     /// Sets which endpoint a call goes to, unless [`balancer`](Self::balancer) has: for what a URL
     /// or a configuration says.
     pub fn balancer_or(mut self, balancer: impl FnOnce() -> Arc<dyn Balancer>) -> Self {
-        self.balancer.get_or_insert_with(balancer);
+        self.defaults.common.balancer.get_or_insert_with(balancer);
         self
     }
 
@@ -132,7 +121,7 @@ impl<T> ChannelBuilder<T> {
     /// [`RatioBudget`](fleetward_core::retry::RatioBudget), a fifth of the calls and ten a second). The
     /// `retryThrottling` of a service config takes its place.
     pub fn retry_budget(mut self, budget: Arc<dyn RetryBudget>) -> Self {
-        self.defaults.budget = budget;
+        self.defaults.common.retry_budget = budget;
         self
     }
 
@@ -145,21 +134,21 @@ impl<T> ChannelBuilder<T> {
 
     /// Sets what a call does that finds no endpoint ready (default: wait 3 s at most).
     pub fn wait_for_ready(mut self, wait: WaitForReady) -> Self {
-        self.defaults.wait = wait;
+        self.defaults.common.wait_for_ready = wait;
         self
     }
 
     /// Sets the deadline of calls that bring none of their own (default: none). It covers what a
     /// `grpc-timeout` covers: everything up to the end of the response's body.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.defaults.timeout = Some(timeout);
+        self.defaults.common.timeout = Some(timeout);
         self
     }
 
     /// Sets how many bytes of a request are kept for another attempt (default 1 MiB). When more of it
     /// has been sent, the call goes on with the attempt that is under way, and no other follows.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
-        self.replay_limit = bytes;
+        self.defaults.common.replay_limit = bytes;
         self
     }
 
@@ -168,14 +157,14 @@ impl<T> ChannelBuilder<T> {
     /// UNAVAILABLE or DATA_LOSS, if the answer is not gRPC, or if it misses the deadline here. An instance
     /// that answers several methods with other errors where others answer them well is left out too.
     pub fn outlier_detection(mut self, detection: OutlierDetection) -> Self {
-        self.outliers = Some(detection);
+        self.defaults.common.outlier_detection = Some(detection);
         self
     }
 
     /// Sets how many bytes all calls together keep for other attempts (default 16 MiB). Requests of up to
     /// 4 KiB that are there whole are not counted.
     pub fn replay_buffer(mut self, bytes: usize) -> Self {
-        self.buffer_limit = bytes;
+        self.defaults.common.replay_buffer = Arc::new(ReplayBuffer::new(bytes));
         self
     }
 
@@ -187,7 +176,7 @@ impl<T> ChannelBuilder<T> {
 
     /// Sets how the set of endpoints is kept.
     pub fn endpointer(mut self, endpointer: EndpointerBuilder) -> Self {
-        self.endpointer = endpointer;
+        self.defaults.common.endpointer = endpointer;
         self
     }
 
@@ -217,17 +206,12 @@ impl<T> ChannelBuilder<T> {
     pub fn with_target<U>(self, target: U) -> ChannelBuilder<U> {
         ChannelBuilder {
             target,
-            balancer: self.balancer,
             connection: self.connection,
-            endpointer: self.endpointer,
             health_check: self.health_check,
             #[cfg(feature = "tls")]
             tls: self.tls,
-            outliers: self.outliers,
             defaults: self.defaults,
             service_config: self.service_config,
-            replay_limit: self.replay_limit,
-            buffer_limit: self.buffer_limit,
         }
     }
 }
@@ -301,13 +285,8 @@ impl<T> ChannelBuilder<T> {
     {
         let config = self.service_config.take().unwrap_or_default();
         self.take_over(&config);
-        let endpointer = self.endpointer.build(self.target, factory);
-        let balancer = self.balancer.unwrap_or_else(|| Arc::new(PeakEwma::new()));
-        let balanced = Balanced::builder()
-            .observer(ByStatus)
-            .lookup(metadata)
-            .operation(method)
-            .build(endpointer, balancer);
+        let protocol = Balanced::builder().observer(ByStatus).lookup(metadata).operation(method);
+        let balanced = self.defaults.common.balanced(self.target, factory, protocol);
         let service = balanced.endpoints().service();
         let plans = Plans::new(service, &config, &self.defaults, None);
         Channel {
@@ -315,19 +294,16 @@ impl<T> ChannelBuilder<T> {
                 balanced,
                 plans: ArcSwap::from_pointee(plans),
                 defaults: self.defaults,
-                replay_limit: self.replay_limit,
-                buffer: Arc::new(ReplayBuffer::new(self.buffer_limit)),
             }),
         }
     }
 
     /// What the service config says about balancing, where the builder says nothing.
     fn take_over(&mut self, config: &ServiceConfig) {
-        self.balancer = self.balancer.take().or_else(|| config.make_balancer());
-        let outliers = self.outliers.take().or_else(|| config.outlier_detection().cloned());
-        if let Some(detection) = outliers {
-            self.endpointer = self.endpointer.clone().outlier_detection(detection);
-        }
+        let ClientSettings { balancer, outlier_detection, .. } = &mut self.defaults.common;
+        *balancer = balancer.take().or_else(|| config.make_balancer());
+        *outlier_detection =
+            outlier_detection.take().or_else(|| config.outlier_detection().cloned());
     }
 }
 
@@ -366,7 +342,6 @@ impl<T> fmt::Debug for ChannelBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the target: it may be a URL with a password in it.
         f.debug_struct("ChannelBuilder")
-            .field("balancer", &self.balancer)
             .field("connection", &self.connection)
             .field("health_check", &self.health_check.is_some())
             .field("defaults", &self.defaults)

@@ -1,6 +1,5 @@
 //! What a generated client is made of: balancing, retry and deadline over the connections.
 
-mod attempts;
 mod body;
 mod builder;
 mod head;
@@ -13,13 +12,14 @@ mod pushback;
 mod rejected;
 mod replay;
 mod tail;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
-use fleetward_client::{ReplayBuffer, RequestHead};
+use fleetward_client::{Attempts, Deadline, RequestHead};
 use fleetward_core::context::{ContextCarrier, WithContext};
 use fleetward_core::endpoints::Endpoints;
 use fleetward_core::retry::RetryError;
@@ -29,7 +29,6 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-use self::attempts::Attempts;
 pub use self::builder::ChannelBuilder;
 pub(crate) use self::head::{Head, describe_foreign};
 use self::observer::ByStatus;
@@ -37,8 +36,8 @@ use self::plan::{Defaults, Plans};
 use self::policy::CallPolicy;
 use self::replay::Replay;
 use self::tail::Tail;
-use crate::deadline::Deadline;
-use crate::{Connection, ResponseBody, ServiceConfig};
+use self::waiting::is_waiting;
+use crate::{Connection, ResponseBody, ServiceConfig, deadline};
 
 /// A load-balanced channel to one service, for any generated tonic client.
 ///
@@ -75,8 +74,6 @@ struct Shared<S> {
     defaults: Defaults,
     /// What the defaults and the service config make of each method.
     plans: ArcSwap<Plans>,
-    replay_limit: usize,
-    buffer: Arc<ReplayBuffer>,
 }
 
 impl Channel {
@@ -160,20 +157,20 @@ where
         // From here on, not from the first poll: the caller's clock runs already.
         let plan = self.shared.plans.load().of(request.uri().path()).clone();
         let (default, at_most) = (plan.timeout.as_ref(), plan.at_most.as_ref());
-        let deadline = Deadline::of(request.headers_mut(), default, at_most);
+        let deadline = deadline::of(request.headers_mut(), default, at_most);
         let channel = self.clone();
         let context = request.replace_context(None);
         let (head, body) = request.into_parts();
         let head = RequestHead::new(head);
         // A block, for the future of a function holds its arguments twice.
         Box::pin(async move {
-            let Shared { balanced, replay_limit, buffer, .. } = &*channel.shared;
-            let replay = Replay::new(&head, body, deadline, *replay_limit, buffer)?;
-            let attempts = Attempts::new(balanced, plan.wait);
+            let Shared { balanced, defaults, .. } = &*channel.shared;
+            let replay = Replay::new(&head, body, deadline, &defaults.common)?;
+            let attempts = Attempts::new(balanced, plan.wait, is_waiting);
             let policy = CallPolicy::new(&plan, &replay);
             let at = deadline.map(|deadline| deadline.at());
-            let sending = WithContext::within(context, replay.sending());
-            match plan.retry.call_with(attempts, &policy, at, sending).await {
+            let exchange = WithContext::within(context, &replay);
+            match plan.retry.call_with(attempts, &policy, at, exchange).await {
                 Ok(mut response) => {
                     let head = response.body().head();
                     response.body_mut().follow(Tail::new(head, deadline, plan));
@@ -191,7 +188,7 @@ impl<S> fmt::Debug for Channel<S> {
             .field("balanced", &self.shared.balanced)
             .field("defaults", &self.shared.defaults)
             .field("throttle", &self.shared.plans.load().throttle())
-            .field("replay_bytes", &self.shared.buffer.used())
+            .field("replay_bytes", &self.shared.defaults.common.replay_buffer.used())
             .finish_non_exhaustive()
     }
 }

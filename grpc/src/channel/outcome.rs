@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleetward_client::Deadline;
 use fleetward_core::Error;
 use fleetward_core::retry::RetryError;
 use http::HeaderValue;
@@ -11,7 +12,7 @@ use tonic::{Code, Status};
 use super::head::describe_foreign;
 use super::rejected::Rejected;
 use crate::ConnectionError;
-use crate::deadline::Deadline;
+use crate::deadline;
 
 /// The call's deadline is DEADLINE_EXCEEDED, as gRFC A6 says. Else the last status of a server as the
 /// response that it was; where no server sent one, a status of the channel.
@@ -21,9 +22,12 @@ pub(super) fn of(
     deadline: Option<Deadline>,
     no_endpoints: impl FnOnce() -> Error,
 ) -> Result<http::Response<Body>, Status> {
-    let exceeded = deadline.filter(|deadline| error.is_timeout() && deadline.left().is_zero());
+    let exceeded = deadline.filter(|deadline| error.is_timeout() && deadline.has_passed());
     let mut status = match exceeded {
-        Some(deadline) => deadline.exceeded(service, error.cut_off(no_endpoints) + &error.before()),
+        Some(deadline) => {
+            let why = error.cut_off(no_endpoints) + &error.before();
+            deadline::exceeded(deadline, service, why)
+        }
         None => match last_rejected(&error) {
             Some(rejected) => return Ok(response(rejected, &error, service)),
             None => status(&error, service),

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetward_client::ClientSettings;
 use fleetward_core::Retry;
 use fleetward_core::balancing::WaitForReady;
-use fleetward_core::retry::{HedgeDelay, RatioBudget, RetryBudget, Throttle};
+use fleetward_core::retry::{HedgeDelay, RetryBudget, Throttle};
 use tonic::Code;
 
 use crate::deadline::Timeout;
@@ -14,26 +15,12 @@ use crate::service_config::{MethodName, Methods};
 use crate::{HedgingPolicy, MethodConfig, RetryPolicy, RetryThrottling, ServiceConfig};
 
 /// What the channel was built with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Defaults {
+    pub(super) common: ClientSettings,
     pub(super) attempts: Further,
     /// Methods whose calls may be carried out more than once.
     pub(super) idempotent: Vec<MethodName>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) wait: WaitForReady,
-    pub(super) budget: Arc<dyn RetryBudget>,
-}
-
-impl Default for Defaults {
-    fn default() -> Self {
-        Self {
-            attempts: Further::default(),
-            idempotent: Vec::new(),
-            timeout: None,
-            wait: WaitForReady::default(),
-            budget: Arc::new(RatioBudget::default()),
-        }
-    }
 }
 
 /// What follows a first attempt.
@@ -104,7 +91,8 @@ impl Plans {
                 .ok()
                 .map(|throttle| (wanted, Arc::new(throttle) as Arc<dyn RetryBudget>)),
         });
-        let budget = throttle.as_ref().map_or(&defaults.budget, |(_, throttle)| throttle);
+        let budget =
+            throttle.as_ref().map_or(&defaults.common.retry_budget, |(_, throttle)| throttle);
         let throttled = throttle.is_some();
         let mut methods = config.methods().clone();
         for name in &defaults.idempotent {
@@ -161,11 +149,11 @@ impl Plan {
             }
         };
         let wait = match method.wait_for_ready() {
-            None => defaults.wait,
+            None => defaults.common.wait_for_ready,
             Some(true) => WaitForReady::AtMost(Duration::MAX),
             Some(false) => WaitForReady::FailFast,
         };
-        let timeout = defaults.timeout.map(Timeout::new);
+        let timeout = defaults.common.timeout.map(Timeout::new);
         let at_most = method.timeout().map(Timeout::new);
         Self { service, further, retry, budget, timeout, at_most, wait }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fleetward_client::Superseded;
 use fleetward_core::context::WithContext;
 use fleetward_core::retry::Verdict;
 use fleetward_core::{self as core, BoxError};
@@ -9,8 +10,8 @@ use tonic::Code;
 
 use super::plan::Plan;
 use super::pushback::Pushback;
-use super::rejected::{Rejected, Superseded};
-use super::replay::{Replay, Sending};
+use super::rejected::Rejected;
+use super::replay::Replay;
 use crate::ConnectionError;
 use crate::connection::WasSent;
 
@@ -52,8 +53,8 @@ impl<'a> CallPolicy<'a> {
     }
 }
 
-impl<'a> core::retry::RetryClassifier<WithContext<Sending<'a>>> for CallPolicy<'_> {
-    fn copy(&self, request: &WithContext<Sending<'a>>) -> Option<WithContext<Sending<'a>>> {
+impl<'a> core::retry::RetryClassifier<WithContext<&'a Replay<'a>>> for CallPolicy<'_> {
+    fn copy(&self, request: &WithContext<&'a Replay<'a>>) -> Option<WithContext<&'a Replay<'a>>> {
         Some(request.clone())
     }
 

@@ -1,22 +1,10 @@
-//! Errors that an attempt ends with by what its response, or its call, says.
+//! The error that an attempt ends with by what its response says.
 
 use std::fmt;
 
 use tonic::{Code, Status};
 
 use super::head::describe_foreign;
-
-/// Another attempt of the same call was committed, so this one could not have the whole request.
-#[derive(Debug)]
-pub(super) struct Superseded;
-
-impl fmt::Display for Superseded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the call goes on with another attempt")
-    }
-}
-
-impl std::error::Error for Superseded {}
 
 /// The head of a response that is a failure, kept whole to be handed on as it came.
 #[derive(Debug)]

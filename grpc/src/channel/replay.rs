@@ -1,20 +1,23 @@
 //! The request of a call, from which each attempt takes its own (gRFC A6).
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use fleetward_client::{
-    AttemptBody, AttemptError, AttemptGuard, ReplayBody, ReplayBuffer, RequestHead,
+    AttemptBody, AttemptError, AttemptGuard, ClientSettings, Deadline, Exchange, ReplayBody,
+    RequestHead,
 };
+use fleetward_core::BoxError;
 use http::{HeaderName, HeaderValue};
 use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::deadline::Deadline;
+use super::body::CallBody;
+use super::head::Head;
+use super::rejected::Rejected;
 
 /// How many attempts of the call a server may have seen before this one.
 static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
@@ -31,30 +34,19 @@ pub(super) struct Replay<'a> {
     came_back: AtomicBool,
 }
 
-/// The request as one attempt sends it.
-#[derive(Clone, Copy)]
-pub(super) struct Sending<'a> {
-    replay: &'a Replay<'a>,
-}
-
-impl<'a> Replay<'a> {
+impl<'r> Replay<'r> {
     /// Takes what is there of the body, at once. A unary request is there whole.
     ///
     /// # Errors
     /// What the body fails with.
     pub(super) fn new(
-        head: &'a RequestHead,
+        head: &'r RequestHead,
         body: Body,
         deadline: Option<Deadline>,
-        limit: usize,
-        buffer: &Arc<ReplayBuffer>,
+        settings: &ClientSettings,
     ) -> Result<Self, Status> {
-        let body = ReplayBody::new(body, limit, buffer)?;
+        let body = ReplayBody::new(body, settings.replay_limit, &settings.replay_buffer)?;
         Ok(Self { head, deadline, body, came_back: AtomicBool::new(false) })
-    }
-
-    pub(super) fn sending(&self) -> Sending<'_> {
-        Sending { replay: self }
     }
 
     /// Whether the whole of it can be sent once more.
@@ -69,13 +61,16 @@ impl<'a> Replay<'a> {
     }
 }
 
-impl Sending<'_> {
-    /// The request for one attempt that follows so many, the deadline in its extensions; `None` if the
-    /// call is committed to another attempt.
-    pub(super) fn request(&self, previous: u32) -> Option<(http::Request<Body>, Guard)> {
-        let (body, guard) = self.replay.body.attempt()?;
-        let mut parts = self.replay.head.for_attempt();
-        if let Some(deadline) = self.replay.deadline {
+impl Exchange for &Replay<'_> {
+    type Request = http::Request<Body>;
+    type Body = Body;
+    type Response = http::Response<CallBody>;
+
+    /// The deadline stands in its extensions: the connection is the first to know when it leaves.
+    fn request(&self, previous: u32) -> Option<(http::Request<Body>, Guard)> {
+        let (body, guard) = self.body.attempt()?;
+        let mut parts = self.head.for_attempt();
+        if let Some(deadline) = self.deadline {
             parts.extensions.insert(deadline);
         }
         if previous > 0 {
@@ -84,9 +79,26 @@ impl Sending<'_> {
         Some((http::Request::from_parts(parts, Body::new(Messages(body))), guard))
     }
 
-    /// Notes that this attempt is given up before it left.
-    pub(super) fn came_back(&self) {
-        self.replay.came_back.store(true, Ordering::Relaxed);
+    fn answered(
+        &self,
+        mut response: http::Response<CallBody>,
+        guard: Guard,
+    ) -> Result<http::Response<CallBody>, BoxError> {
+        match response.body().head() {
+            Head::Failed(code) | Head::Foreign(code) => {
+                Err(Rejected { code, head: response.into_parts().0 }.into())
+            }
+            Head::Begun | Head::Succeeded => {
+                if let Some(guard) = guard.commit() {
+                    response.body_mut().hold(guard);
+                }
+                Ok(response)
+            }
+        }
+    }
+
+    fn came_back(&self) {
+        self.came_back.store(true, Ordering::Relaxed);
     }
 }
 

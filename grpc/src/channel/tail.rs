@@ -1,32 +1,29 @@
 //! What is left of a call when its response has begun: it ends by the deadline, and counts for or
 //! against the budget of further attempts by how it ends.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 
+use fleetward_client::{Deadline, DeadlineTimer};
 use fleetward_core::InstanceId;
-use tokio::time::Sleep;
 use tonic::{Code, Status};
 
 use super::head::Head;
 use super::plan::Plan;
-use crate::deadline::Deadline;
+use crate::deadline;
 
 /// Ends the response's body with DEADLINE_EXCEEDED when the deadline passes, and tells the budget how
 /// the call went.
 pub(crate) struct Tail {
-    deadline: Option<Deadline>,
+    timer: Option<DeadlineTimer>,
     plan: Arc<Plan>,
     /// Whether the budget has yet to hear of a success.
     counts: bool,
-    /// Made when the body keeps the caller waiting: a unary response is mostly there at once.
-    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Tail {
     pub(super) fn new(head: Head, deadline: Option<Deadline>, plan: Arc<Plan>) -> Self {
-        let mut tail = Self { deadline, plan, counts: true, sleep: None };
+        let mut tail = Self { timer: deadline.map(DeadlineTimer::new), plan, counts: true };
         match head {
             Head::Begun => {}
             Head::Succeeded => tail.ended(Some(Code::Ok)),
@@ -47,27 +44,26 @@ impl Tail {
         }
     }
 
-    /// The deadline, if it has passed.
-    pub(crate) fn late(&self) -> Option<Deadline> {
-        self.deadline.filter(|deadline| deadline.left().is_zero())
+    /// Whether the deadline has passed.
+    pub(crate) fn is_late(&self) -> bool {
+        self.timer.as_ref().is_some_and(|timer| timer.deadline().has_passed())
     }
 
-    /// Waits for the deadline.
-    pub(crate) fn poll_late(&mut self, cx: &mut Context<'_>) -> Option<Deadline> {
-        let deadline = self.deadline?;
-        let sleep =
-            self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.at())));
-        sleep.as_mut().poll(cx).is_ready().then_some(deadline)
+    /// Ready once the deadline has passed.
+    pub(crate) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.as_mut().map_or(Poll::Pending, |timer| timer.poll_passed(cx))
     }
 
-    pub(crate) fn exceeded(&self, deadline: Deadline, instance: Option<&InstanceId>) -> Status {
+    /// Of a body that the deadline has ended.
+    pub(crate) fn exceeded(&self, instance: Option<&InstanceId>) -> Option<Status> {
+        let deadline = self.timer.as_ref()?.deadline();
         let service = &self.plan.service;
-        match instance {
+        Some(match instance {
             Some(instance) => {
                 let why = format!("instance {instance} had not finished its response");
-                deadline.exceeded(service, why)
+                deadline::exceeded(deadline, service, why)
             }
-            None => deadline.exceeded(service, "the response had not ended"),
-        }
+            None => deadline::exceeded(deadline, service, "the response had not ended"),
+        })
     }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use fleetward_client::Deadline;
 use fleetward_core::InstanceId;
 use fleetward_core::endpoints::Readiness;
 use fleetward_http2::{Call, Caller, Sender};
@@ -17,7 +18,7 @@ use tonic::{Code, Status};
 
 use super::body::ResponseBody;
 use super::error::ConnectionError;
-use crate::deadline::Deadline;
+use crate::deadline;
 
 /// What the calls of one connection have in common.
 pub(super) struct Peer {
@@ -58,7 +59,7 @@ impl Caller for Peer {
             }
         }
         if let Some(deadline) = request.extensions().get::<Deadline>().copied() {
-            deadline.write(request.headers_mut());
+            deadline::write(deadline, request.headers_mut());
         }
     }
 
