@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use fleetward_client::Deadline;
 use http::Extensions;
-use tokio::time::Instant;
 
 /// The deadline of one call, put into its request's extensions: it takes the place of
 /// [`ClientBuilder::timeout`](crate::ClientBuilder::timeout).
@@ -19,30 +19,7 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeout(pub Duration);
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline {
-    at: Instant,
-}
-
-impl Deadline {
-    /// Of a call that begins now. Nothing if it lies beyond the clock's range.
-    pub(crate) fn of(extensions: &Extensions, default: Option<Duration>) -> Option<Self> {
-        let timeout = extensions.get().map(|Timeout(own)| *own).or(default)?;
-        Some(Self { at: Instant::now().checked_add(timeout)? })
-    }
-
-    /// This one, or so long from now if it has passed.
-    pub(crate) fn or_in(self, grace: Duration) -> Self {
-        let now = Instant::now();
-        let at = if self.at <= now { now.checked_add(grace).unwrap_or(self.at) } else { self.at };
-        Self { at }
-    }
-
-    pub(crate) fn at(&self) -> Instant {
-        self.at
-    }
-
-    pub(crate) fn left(&self) -> Duration {
-        self.at.saturating_duration_since(Instant::now())
-    }
+/// The deadline of a call that begins now: its own, or else the default.
+pub(crate) fn of(extensions: &Extensions, default: Option<Duration>) -> Option<Deadline> {
+    Deadline::after(extensions.get().map(|Timeout(own)| *own).or(default)?)
 }

@@ -5,13 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use fleetward_client::{Deadline, DeadlineTimer};
 use fleetward_core::endpoints::{InFlight, Outcome};
 use fleetward_core::{BoxError, Error, ErrorKind, InstanceId};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 
-use crate::deadline::Deadline;
 use crate::origin::chain;
 
 pin_project! {
@@ -29,22 +28,13 @@ pin_project! {
         call: Option<InFlight>,
         // Whether the body was dropped before the caller had it, and has not heard so yet.
         let_go: bool,
-        deadline: Option<(Deadline, Arc<str>)>,
-        // Made when the body keeps the caller waiting; most are there at once.
-        sleep: Option<Pin<Box<Sleep>>>,
+        deadline: Option<(DeadlineTimer, Arc<str>)>,
     }
 }
 
 impl<B> ResponseBody<B> {
     pub(crate) fn new(inner: B, instance: InstanceId) -> Self {
-        Self {
-            inner: Some(inner),
-            instance,
-            call: None,
-            let_go: false,
-            deadline: None,
-            sleep: None,
-        }
+        Self { inner: Some(inner), instance, call: None, let_go: false, deadline: None }
     }
 
     /// Finishes the call at the body's end.
@@ -66,7 +56,7 @@ impl<B> ResponseBody<B> {
 
     /// Ends it at the deadline of a call to `service`.
     pub(crate) fn cover(&mut self, deadline: Deadline, service: Arc<str>) {
-        self.deadline = Some((deadline, service));
+        self.deadline = Some((DeadlineTimer::new(deadline), service));
     }
 }
 
@@ -90,10 +80,8 @@ where
             return Poll::Ready(std::mem::take(this.let_go).then(|| Err(error())));
         };
         let Poll::Ready(frame) = inner.as_mut().poll_frame(cx) else {
-            let Some((deadline, _)) = this.deadline else { return Poll::Pending };
-            let at = deadline.at();
-            let sleep = this.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-            return sleep.as_mut().poll(cx).map(|()| Some(Err(self.exceeded())));
+            let Some((timer, _)) = this.deadline else { return Poll::Pending };
+            return timer.poll_passed(cx).map(|()| Some(Err(self.exceeded())));
         };
         Poll::Ready(match frame {
             // Who knows the length may never ask for the end.
@@ -102,7 +90,9 @@ where
                 Some(Ok(frame))
             }
             // A stream that never pauses must end too.
-            Some(Ok(_)) if this.deadline.as_ref().is_some_and(|(at, _)| at.left().is_zero()) => {
+            Some(Ok(_))
+                if this.deadline.as_ref().is_some_and(|(at, _)| at.deadline().has_passed()) =>
+            {
                 Some(Err(self.exceeded()))
             }
             Some(Ok(frame)) => Some(Ok(frame)),

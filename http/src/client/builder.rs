@@ -4,12 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_balancers::PeakEwma;
 use fleetward_client::ReplayBuffer;
 use fleetward_core::balancing::WaitForReady;
 use fleetward_core::endpoints::EndpointerBuilder;
 use fleetward_core::outlier::OutlierDetection;
-use fleetward_core::retry::{RatioBudget, RetryBudget};
+use fleetward_core::retry::RetryBudget;
 use fleetward_core::{Balanced, Balancer, Factory, Instancer};
 
 use super::settings::Settings;
@@ -23,40 +22,25 @@ use crate::{ByStatus, Pool, RequestBody, RetryPolicy, header, operation};
 #[must_use]
 pub struct ClientBuilder<T> {
     target: T,
-    balancer: Option<Arc<dyn Balancer>>,
-    wait: WaitForReady,
-    endpointer: EndpointerBuilder,
     settings: Settings,
 }
 
 impl<T> ClientBuilder<T> {
     pub(super) fn new(target: T) -> Self {
-        Self {
-            target,
-            balancer: None,
-            wait: WaitForReady::default(),
-            endpointer: EndpointerBuilder::default(),
-            settings: Settings {
-                retry: None,
-                budget: Arc::new(RatioBudget::default()),
-                timeout: None,
-                replay_limit: 1 << 20,
-                replay_buffer: Arc::new(ReplayBuffer::new(16 << 20)),
-            },
-        }
+        Self { target, settings: Settings::default() }
     }
 
-    /// Sets which endpoint a call goes to (default: [`PeakEwma`]). It finds headers by
+    /// Sets which endpoint a call goes to (default: [`PeakEwma`](fleetward_balancers::PeakEwma)). It finds headers by
     /// [`PickContext::attribute`](fleetward_core::balancing::PickContext::attribute); see [`header`].
     pub fn balancer(mut self, balancer: impl Balancer + 'static) -> Self {
-        self.balancer = Some(Arc::new(balancer));
+        self.settings.common.balancer = Some(Arc::new(balancer));
         self
     }
 
     /// Sets which endpoint a call goes to, unless [`balancer`](Self::balancer) has: for what a URL
     /// or a configuration says.
     pub fn balancer_or(mut self, balancer: impl FnOnce() -> Arc<dyn Balancer>) -> Self {
-        self.balancer.get_or_insert_with(balancer);
+        self.settings.common.balancer.get_or_insert_with(balancer);
         self
     }
 
@@ -66,10 +50,10 @@ impl<T> ClientBuilder<T> {
         self
     }
 
-    /// Sets what bounds the further attempts of all calls together (default: [`RatioBudget`], a fifth of
+    /// Sets what bounds the further attempts of all calls together (default: [`RatioBudget`](fleetward_core::retry::RatioBudget), a fifth of
     /// the calls and ten a second).
     pub fn retry_budget(mut self, budget: Arc<dyn RetryBudget>) -> Self {
-        self.settings.budget = budget;
+        self.settings.common.retry_budget = budget;
         self
     }
 
@@ -77,27 +61,27 @@ impl<T> ClientBuilder<T> {
     /// It covers everything: the wait for an instance, every attempt, and the response up to the end of
     /// its body.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.settings.timeout = Some(timeout);
+        self.settings.common.timeout = Some(timeout);
         self
     }
 
     /// Sets what a call does that finds no endpoint ready (default: wait 3 s at most).
     pub fn wait_for_ready(mut self, wait: WaitForReady) -> Self {
-        self.wait = wait;
+        self.settings.common.wait_for_ready = wait;
         self
     }
 
     /// Sets how many bytes of a request are kept for another attempt (default 1 MiB). When more of it
     /// has been sent, the call goes on with the attempt that is under way, and no other follows.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
-        self.settings.replay_limit = bytes;
+        self.settings.common.replay_limit = bytes;
         self
     }
 
     /// Sets how many bytes all calls together keep for other attempts (default 16 MiB). Requests of up to
     /// 4 KiB that are there whole are not counted.
     pub fn replay_buffer(mut self, bytes: usize) -> Self {
-        self.settings.replay_buffer = Arc::new(ReplayBuffer::new(bytes));
+        self.settings.common.replay_buffer = Arc::new(ReplayBuffer::new(bytes));
         self
     }
 
@@ -108,14 +92,13 @@ impl<T> ClientBuilder<T> {
     /// picked as often as any other, until the registry drops it: each such call is tried elsewhere, which
     /// costs it a refused connection, or a connect timeout.
     pub fn outlier_detection(mut self, detection: OutlierDetection) -> Self {
-        self.endpointer = self.endpointer.outlier_detection(detection);
+        self.settings.common.outlier_detection = Some(detection);
         self
     }
 
-    /// Sets how the set of endpoints is kept. Replaces what
-    /// [`outlier_detection`](Self::outlier_detection) has set.
+    /// Sets how the set of endpoints is kept.
     pub fn endpointer(mut self, endpointer: EndpointerBuilder) -> Self {
-        self.endpointer = endpointer;
+        self.settings.common.endpointer = endpointer;
         self
     }
 
@@ -126,8 +109,7 @@ impl<T> ClientBuilder<T> {
 
     /// The same settings for another target.
     pub fn with_target<U>(self, target: U) -> ClientBuilder<U> {
-        let Self { target: _, balancer, wait, endpointer, settings } = self;
-        ClientBuilder { target, balancer, wait, endpointer, settings }
+        ClientBuilder { target, settings: self.settings }
     }
 }
 
@@ -169,26 +151,20 @@ impl<T> ClientBuilder<T> {
         T: Instancer,
         S: Clone + Send + Sync + 'static,
     {
-        let endpointer = self.endpointer.build(self.target, factory);
-        let balancer = self.balancer.unwrap_or_else(|| Arc::new(PeakEwma::new()));
-        let balanced = Balanced::builder()
+        let Self { target, settings } = self;
+        let protocol = Balanced::builder()
             .observer(ByStatus)
             .lookup(header::<RequestBody>)
-            .operation(operation::<RequestBody>)
-            .build(endpointer, balancer)
-            .wait_for_ready(self.wait);
-        let (retried, once) = (self.settings.retried(), self.settings.once());
-        Client { shared: Arc::new(Shared { balanced, settings: self.settings, retried, once }) }
+            .operation(operation::<RequestBody>);
+        let balanced = settings.common.balanced(target, factory, protocol);
+        let (retried, once) = (settings.retried(), settings.once());
+        Client { shared: Arc::new(Shared { balanced, settings, retried, once }) }
     }
 }
 
 impl<T> fmt::Debug for ClientBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the target: it may be a URL with a password in it.
-        f.debug_struct("ClientBuilder")
-            .field("balancer", &self.balancer)
-            .field("wait_for_ready", &self.wait)
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
+        f.debug_struct("ClientBuilder").field("settings", &self.settings).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,5 @@
 //! Balancing, retry and deadline over the clients of the instances.
 
-mod attempts;
 mod builder;
 mod call;
 mod outcome;
@@ -14,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleetward_client::{Attempts, Deadline};
 use fleetward_core::context::{ContextCarrier, WithContext};
 use fleetward_core::endpoints::Endpoints;
 use fleetward_core::{Balanced, BoxError, Error, Instancer, Retry};
@@ -22,13 +22,11 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use self::attempts::Attempts;
 pub use self::builder::ClientBuilder;
 use self::call::Call;
 use self::policy::CallPolicy;
 use self::settings::Settings;
-use crate::deadline::Deadline;
-use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody};
+use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody, deadline};
 
 /// A load-balanced HTTP client of one service.
 ///
@@ -128,7 +126,8 @@ where
         R::Error: Into<BoxError>,
     {
         // From here on, not from the first poll: the caller's clock runs already.
-        let deadline = Deadline::of(request.extensions(), self.shared.settings.timeout);
+        let timeout = self.shared.settings.common.timeout;
+        let deadline = deadline::of(request.extensions(), timeout);
         self.clone().run(request, deadline)
     }
 
@@ -143,17 +142,16 @@ where
     {
         let service = self.endpoints().service().clone();
         let context = request.replace_context(None);
-        let call = Arc::new(
-            Call::new(request, &self.shared.settings)
-                .map_err(|error| outcome::caller(error).with_context("service", &service))?,
-        );
-        let Shared { balanced, retried, once, .. } = &*self.shared;
+        let Shared { balanced, settings, retried, once } = &*self.shared;
+        let call = Call::new(request, settings)
+            .map_err(|error| outcome::caller(error).with_context("service", &service))?;
         let retry = if call.policy().is_some() { retried } else { once };
-        let attempts = Attempts::new(balanced.clone());
-        let policy = CallPolicy::new(call.clone(), self.endpoints().clone());
+        // How far a request has come is seen by its body.
+        let attempts = Attempts::new(balanced, settings.common.wait_for_ready, |_| false);
+        let policy = CallPolicy::new(&call, self.endpoints());
         let at = deadline.as_ref().map(Deadline::at);
-        let sending = WithContext::within(context, call.clone());
-        let mut response = match retry.call_with(attempts, &policy, at, sending).await {
+        let exchange = WithContext::within(context, &call);
+        let mut response = match call.run(retry.call_with(attempts, &policy, at, exchange)).await {
             Ok(response) => response,
             Err(error) => match call.take_rejected() {
                 Some(mut response) => {

@@ -1,7 +1,5 @@
 //! What becomes of a failed attempt of one call.
 
-use std::sync::Arc;
-
 use fleetward_core::context::WithContext;
 use fleetward_core::endpoints::Endpoints;
 use fleetward_core::retry::{RetryClassifier, Verdict};
@@ -13,13 +11,13 @@ use super::rejected::Rejected;
 use crate::{OriginError, RetryPolicy};
 
 /// Made for each call.
-pub(super) struct CallPolicy<S, B> {
-    call: Arc<Call<B>>,
-    endpoints: Endpoints<S>,
+pub(super) struct CallPolicy<'a, S, B> {
+    call: &'a Call<B>,
+    endpoints: &'a Endpoints<S>,
 }
 
-impl<S, B> CallPolicy<S, B> {
-    pub(super) fn new(call: Arc<Call<B>>, endpoints: Endpoints<S>) -> Self {
+impl<'a, S, B> CallPolicy<'a, S, B> {
+    pub(super) fn new(call: &'a Call<B>, endpoints: &'a Endpoints<S>) -> Self {
         Self { call, endpoints }
     }
 
@@ -51,12 +49,12 @@ impl<S, B> CallPolicy<S, B> {
     }
 }
 
-impl<S, B> RetryClassifier<WithContext<Arc<Call<B>>>> for CallPolicy<S, B>
+impl<'a, S, B> RetryClassifier<WithContext<&'a Call<B>>> for CallPolicy<'_, S, B>
 where
     S: Send + Sync,
     B: Send,
 {
-    fn copy(&self, call: &WithContext<Arc<Call<B>>>) -> Option<WithContext<Arc<Call<B>>>> {
+    fn copy(&self, call: &WithContext<&'a Call<B>>) -> Option<WithContext<&'a Call<B>>> {
         Some(call.clone())
     }
 

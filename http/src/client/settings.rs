@@ -1,20 +1,14 @@
 //! What all calls of a client have in common.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use fleetward_client::ReplayBuffer;
-use fleetward_core::retry::{Retry, RetryBudget};
+use fleetward_client::ClientSettings;
+use fleetward_core::retry::Retry;
 
 use crate::RetryPolicy;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
+    pub(super) common: ClientSettings,
     pub(super) retry: Option<RetryPolicy>,
-    pub(super) budget: Arc<dyn RetryBudget>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) replay_limit: usize,
-    pub(super) replay_buffer: Arc<ReplayBuffer>,
 }
 
 impl Settings {
@@ -34,7 +28,7 @@ impl Settings {
                 .once()
                 .max_attempts(policy.max_attempts)
                 .backoff(policy.backoff.clone())
-                .budget(self.budget.clone()),
+                .budget(self.common.retry_budget.clone()),
             None => self.once(),
         }
     }
