@@ -1,5 +1,8 @@
 //! The choice of a balancer by its name, for URLs and configuration.
 
+mod named;
+mod table;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -7,58 +10,13 @@ use std::sync::{Arc, LazyLock};
 use fleetward_core::registry::{Options, redact};
 use fleetward_core::{Balancer, Error};
 
-use crate::{
-    LeastRequest, Maglev, P2c, PeakEwma, Priority, Random, RingHash, RoundRobin, SlowStart, Split,
-    WeightedRandom, WeightedRoundRobin, ZoneAware,
-};
-
-/// Makes a balancer from its options; what it does not take is an error afterwards.
-type Make = fn(&mut Options) -> Result<Arc<dyn Balancer>, Error>;
-
-/// A name, the options that there are, and what makes the balancer.
-const KNOWN: &[(&str, &[&str], Make)] = &[
-    ("least_request", &["bias", "choices"], |options| {
-        Ok(Arc::new(LeastRequest::from_options(options)?))
-    }),
-    ("maglev", &["header", "load", "table"], |options| {
-        Ok(Arc::new(Maglev::from_options(options)?))
-    }),
-    ("p2c", &[], |_| Ok(Arc::new(P2c::new()))),
-    ("peak_ewma", &["choices"], |options| Ok(Arc::new(PeakEwma::from_options(options)?))),
-    ("random", &[], |_| Ok(Arc::new(Random::new()))),
-    ("ring_hash", &["header", "load", "max", "min"], |options| {
-        Ok(Arc::new(RingHash::from_options(options)?))
-    }),
-    ("round_robin", &[], |_| Ok(Arc::new(RoundRobin::new()))),
-    ("weighted_random", &[], |_| Ok(Arc::new(WeightedRandom::new()))),
-    ("weighted_round_robin", &[], |_| Ok(Arc::new(WeightedRoundRobin::new()))),
-];
-
-/// As [`Make`], for one that leaves the choice to balancers of the kind that is given.
-type Compose = fn(&mut Options, Named) -> Result<Arc<dyn Balancer>, Error>;
-
-/// As [`KNOWN`]; the balancer inside is an option of each.
-const COMPOSED: &[(&str, &[&str], Compose)] = &[
-    ("priority", &["key", "overprovisioning", "panic_threshold"], |options, inner| {
-        Ok(Arc::new(Priority::from_options(options, move || inner.make())?))
-    }),
-    ("slow_start", &["aggression", "least", "window"], |options, inner| {
-        Ok(Arc::new(SlowStart::from_options(options, inner.make())?))
-    }),
-    ("split", &["key", "share", "value", "version"], |options, inner| {
-        Ok(Arc::new(Split::from_options(options, move || inner.make())?))
-    }),
-    ("zone_aware", &["min_size", "zone"], |options, inner| {
-        Ok(Arc::new(ZoneAware::from_options(options, move || inner.make())?))
-    }),
-];
-
-/// So many balancers may stand in one another.
-const MAX_DEPTH: usize = 8;
+pub use self::named::Named;
+use self::named::{may_hold_another, too_deep};
+use self::table::{BUILT_IN, MakeOwn, Maker};
 
 /// Every name that [`by_name`] knows.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    KNOWN.iter().map(|(name, ..)| *name).chain(COMPOSED.iter().map(|(name, ..)| *name))
+    BUILT_IN.iter().map(|(name, _)| *name)
 }
 
 /// The balancer of that name, with options as in a URL's query: `ring_hash?header=user&min=1024`.
@@ -82,9 +40,6 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn by_name(spec: &str) -> Result<Arc<dyn Balancer>, Error> {
     Balancers::built_in().by_name(spec)
 }
-
-/// Makes a balancer of a program's own from its options.
-type MakeOwn = dyn Fn(&mut Options) -> Result<Arc<dyn Balancer>, Error> + Send + Sync;
 
 /// The balancers that can be chosen by name: the built-in ones, and your own.
 ///
@@ -118,7 +73,7 @@ pub struct Balancers {
     own: BTreeMap<String, Arc<MakeOwn>>,
 }
 
-static BUILT_IN: LazyLock<Balancers> = LazyLock::new(Balancers::new);
+static NONE_OF_ONES_OWN: LazyLock<Balancers> = LazyLock::new(Balancers::new);
 
 impl Balancers {
     /// The built-in balancers.
@@ -128,7 +83,7 @@ impl Balancers {
 
     /// The same, where it is only looked at.
     pub fn built_in() -> &'static Self {
-        &BUILT_IN
+        &NONE_OF_ONES_OWN
     }
 
     /// Adds a balancer. It wins over a built-in one of the same name.
@@ -157,7 +112,7 @@ impl Balancers {
     /// # Errors
     /// As the function's.
     pub fn by_name(&self, spec: &str) -> Result<Arc<dyn Balancer>, Error> {
-        self.make(spec, MAX_DEPTH, Options::parse)
+        Ok(self.read(spec, 0, Options::parse)?.1)
     }
 
     /// As [`by_name`](Self::by_name), for a text that comes from a URL: an error does not name an unknown option, for
@@ -166,91 +121,90 @@ impl Balancers {
     /// # Errors
     /// As [`by_name`](Self::by_name).
     pub fn by_name_in_url(&self, spec: &str) -> Result<Arc<dyn Balancer>, Error> {
-        self.make(spec, MAX_DEPTH, Options::parse_redacted)
+        Ok(self.read(spec, 0, Options::parse_redacted)?.1)
     }
 
     /// Checks that there is such a balancer, which can be made again and again.
     ///
     /// # Errors
     /// As [`by_name`](Self::by_name).
-    pub fn named(&self, spec: impl Into<String>) -> Result<Named, Error> {
-        Named::check(self, spec.into(), MAX_DEPTH, Options::parse)
+    pub fn named(&self, spec: &str) -> Result<Named, Error> {
+        Ok(self.read(spec, 0, Options::parse)?.0)
     }
 
-    fn make(
+    /// As [`named`](Self::named), from a configuration that has the name and each option by itself, and the balancer
+    /// that this one leaves the choice to.
+    ///
+    /// ```
+    /// use fleetward_balancers::Balancers;
+    /// let balancers = Balancers::built_in();
+    /// let inner = balancers.choose("least_request", [("choices", "3")], None)?;
+    /// let named = balancers.choose("slow_start", [("window", "60s")], Some(inner))?;
+    /// assert_eq!(named, balancers.named("slow_start?window=60s&balancer=least_request?choices%3D3")?);
+    /// # Ok::<(), fleetward_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`by_name`](Self::by_name).
+    pub fn choose<K: Into<String>, V: Into<String>>(
         &self,
-        spec: &str,
+        name: &str,
+        options: impl IntoIterator<Item = (K, V)>,
+        inner: Option<Named>,
+    ) -> Result<Named, Error> {
+        Ok(self.check(name, options.into_iter().collect(), inner, 0, Options::parse)?.0)
+    }
+
+    fn read(&self, spec: &str, depth: usize, parse: fn(&str) -> Options) -> Checked {
+        let (name, query) = spec.split_once('?').unwrap_or((spec, ""));
+        self.check(name, parse(query), None, depth, parse)
+    }
+
+    /// One that stands in `depth` others. `parse` reads the options of the one inside, if that is text.
+    fn check(
+        &self,
+        name: &str,
+        mut options: Options,
+        mut inner: Option<Named>,
         depth: usize,
         parse: fn(&str) -> Options,
-    ) -> Result<Arc<dyn Balancer>, Error> {
-        let (name, query) = spec.split_once('?').unwrap_or((spec, ""));
-        let mut options = parse(query);
+    ) -> Checked {
+        let maker = self.maker(name)?;
         let named = |error: Error| error.with_context("balancer", name);
-        let made = if let Some(make) = self.own.get(name) {
-            make(&mut options).map_err(named)?
-        } else if let Some((_, known, make)) = KNOWN.iter().find(|(known, ..)| *known == name) {
-            options.only(known).map_err(named)?;
-            make(&mut options).map_err(named)?
-        } else if let Some((_, known, compose)) = COMPOSED.iter().find(|(known, ..)| *known == name)
-        {
-            options.only(&[*known, &["balancer"]].concat()).map_err(named)?;
-            let inner = options.take("balancer")?.unwrap_or_else(|| "peak_ewma".to_owned());
-            let Some(depth) = depth.checked_sub(1).filter(|&depth| depth > 0) else {
-                return Err(Error::invalid_input("too many balancers in one another"));
-            };
+        maker.only(&mut options).map_err(named)?;
+        if maker.is_composed() && inner.is_none() {
+            let text = options.take("balancer")?.unwrap_or_else(|| "peak_ewma".to_owned());
+            if !may_hold_another(depth) {
+                return Err(too_deep());
+            }
             // Its error names the one inside that is wrong.
-            let inner = Named::check(self, inner, depth, parse)?;
-            compose(&mut options, inner).map_err(named)?
-        } else {
+            inner = Some(self.read(&text, depth + 1, parse)?.0);
+        }
+        if !maker.is_composed() && inner.is_some() {
+            return Err(named(Error::invalid_input("the balancer does not hold another one")));
+        }
+        Named::check(name, maker, options, inner)
+    }
+
+    fn maker(&self, name: &str) -> Result<Maker, Error> {
+        if let Some(make) = self.own.get(name) {
+            return Ok(Maker::Own(make.clone()));
+        }
+        let found = BUILT_IN.iter().find(|(known, _)| *known == name);
+        found.map(|(_, maker)| maker.clone()).ok_or_else(|| {
             let known: Vec<_> = self.names().collect();
             let message = format!("unknown balancer; known ones are: {}", known.join(", "));
-            return Err(Error::invalid_input(message).with_context("balancer", redact::name(name)));
-        };
-        options.finish().map_err(named)?;
-        Ok(made)
+            Error::invalid_input(message).with_context("balancer", redact::name(name))
+        })
     }
 }
+
+/// A balancer by name, and one that was made to check it.
+type Checked = Result<(Named, Arc<dyn Balancer>), Error>;
 
 impl fmt::Debug for Balancers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Balancers").field("own", &self.own.keys()).finish_non_exhaustive()
-    }
-}
-
-/// A balancer's name and options, of which it is known that they make a balancer; by [`Balancers::named`].
-#[derive(Clone, Debug)]
-pub struct Named {
-    spec: String,
-    balancers: Balancers,
-    depth: usize,
-}
-
-impl Named {
-    fn check(
-        balancers: &Balancers,
-        spec: String,
-        depth: usize,
-        parse: fn(&str) -> Options,
-    ) -> Result<Self, Error> {
-        balancers.make(&spec, depth, parse)?;
-        Ok(Self { spec, balancers: balancers.clone(), depth })
-    }
-
-    /// A new balancer. If one of your own cannot be made a second time, it is [`PeakEwma`].
-    pub fn make(&self) -> Arc<dyn Balancer> {
-        let made = self.balancers.make(&self.spec, self.depth, Options::parse);
-        made.unwrap_or_else(|_| Arc::new(PeakEwma::new()))
-    }
-
-    /// The name and the options, as they were given.
-    pub fn as_str(&self) -> &str {
-        &self.spec
-    }
-}
-
-impl PartialEq for Named {
-    fn eq(&self, other: &Self) -> bool {
-        self.spec == other.spec
     }
 }
 

@@ -135,3 +135,32 @@ fn what_is_wrong_inside_is_an_error_outside() {
         assert!(error.contains("too many") && error.len() < 2000, "{error}");
     }
 }
+
+#[test]
+fn what_is_chosen_by_parts_is_what_is_chosen_by_a_text() {
+    let balancers = with_own("own");
+    let inner = balancers.choose("own", [("number", "7")], None).unwrap();
+    let chosen = balancers.choose("slow_start", [("window", "60s")], Some(inner.clone())).unwrap();
+    assert_eq!(chosen, balancers.named("slow_start?window=60s&balancer=own?number%3D7").unwrap());
+    assert!(format!("{:?}", chosen.make()).contains("Own(7)"));
+    assert_eq!(balancers.named(chosen.as_str()).unwrap(), chosen, "its text chooses the same");
+    // No letter of a value is read as anything else.
+    let header = balancers.choose("ring_hash", [("header", "a&min=7?b")], None).unwrap();
+    assert!(format!("{:?}", header.make()).contains("\"a&min=7?b\""), "{:?}", header.make());
+    assert_eq!(balancers.named(header.as_str()).unwrap(), header);
+    for (name, options, inner, part) in [
+        ("p2c", vec![], Some(inner.clone()), "does not hold another one"),
+        ("slow_start", vec![("balancer", "p2c")], Some(inner.clone()), "unknown option"),
+        ("slow_start", vec![("balancer", "best")], None, "unknown balancer"),
+        ("best", vec![], None, "known ones are: own"),
+        ("maglev", vec![("heder", "x")], None, "(option=heder, balancer=maglev)"),
+    ] {
+        let error = balancers.choose(name, options, inner).unwrap_err().to_string();
+        assert!(error.contains(part), "{name}: {error}");
+    }
+    let deeper = |inner| balancers.choose("slow_start", NOTHING, Some(inner));
+    let deepest = (0..7).try_fold(inner, |inner, _| deeper(inner)).unwrap();
+    assert!(deeper(deepest).unwrap_err().to_string().contains("too many"));
+}
+
+const NOTHING: [(&str, &str); 0] = [];

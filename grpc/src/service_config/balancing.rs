@@ -101,6 +101,20 @@ const GRPC_NAMES: [&str; 5] = [
     "outlier_detection_experimental",
 ];
 
+/// A balancer of this project with its options, as a policy asks for it.
+#[derive(Debug, PartialEq)]
+struct Chosen<'a> {
+    name: &'a str,
+    options: Vec<(&'a str, String)>,
+    inner: Option<Named>,
+}
+
+impl Chosen<'_> {
+    const fn plain(name: &'static str) -> Self {
+        Self { name, options: Vec::new(), inner: None }
+    }
+}
+
 /// The policy of that name, if it is known. Outlier detection is one thing for a channel, so within
 /// itself it is not.
 fn policy(
@@ -109,7 +123,7 @@ fn policy(
     balancers: &Balancers,
     is_child: bool,
 ) -> Result<Option<Balancing>, Error> {
-    let balancer = match name {
+    let chosen = match name {
         "outlier_detection_experimental" if !is_child => {
             let outlier = outlier::read(settings)?;
             let child =
@@ -118,7 +132,7 @@ fn policy(
         }
         "round_robin" => {
             settings.fields()?;
-            name.to_owned()
+            Chosen::plain("round_robin")
         }
         "weighted_round_robin" => weighted_round_robin(settings)?,
         "least_request_experimental" => least_request(settings)?,
@@ -126,13 +140,14 @@ fn policy(
         _ if balancers.names().any(|known| known == name) => own(name, settings, balancers)?,
         _ => return Ok(None),
     };
-    let balancer = balancers.named(balancer).map_err(|error| settings.error(error))?;
+    let Chosen { name, options, inner } = chosen;
+    let balancer = balancers.choose(name, options, inner).map_err(|error| settings.error(error))?;
     Ok(Some(Balancing { balancer, outlier: None }))
 }
 
 /// gRFC A58. Weights are the registry's here, so what says how to make them from load reports is checked
 /// and has no effect, which is said.
-fn weighted_round_robin(settings: &Node<'_>) -> Result<String, Error> {
+fn weighted_round_robin(settings: &Node<'_>) -> Result<Chosen<'static>, Error> {
     if settings.get("enableOobLoadReport", Node::boolean)? == Some(true) {
         settings.has_no_effect("enableOobLoadReport");
     }
@@ -150,20 +165,21 @@ fn weighted_round_robin(settings: &Node<'_>) -> Result<String, Error> {
     if penalty.is_some() {
         settings.has_no_effect("errorUtilizationPenalty");
     }
-    Ok("weighted_round_robin".to_owned())
+    Ok(Chosen::plain("weighted_round_robin"))
 }
 
 /// gRFC A48: two or more, and more than ten is ten.
-fn least_request(settings: &Node<'_>) -> Result<String, Error> {
+fn least_request(settings: &Node<'_>) -> Result<Chosen<'static>, Error> {
     let choices = settings.get("choiceCount", |node| match node.whole()? {
         0 | 1 => Err(node.error("must be at least 2")),
         choices => Ok(choices.min(10)),
     })?;
-    Ok(format!("least_request?choices={}", choices.unwrap_or(2)))
+    let choices = choices.unwrap_or(2).to_string();
+    Ok(Chosen { options: vec![("choices", choices)], ..Chosen::plain("least_request") })
 }
 
 /// gRFC A42 for the sizes, A76 for the header.
-fn ring_hash(settings: &Node<'_>) -> Result<String, Error> {
+fn ring_hash(settings: &Node<'_>) -> Result<Chosen<'static>, Error> {
     const LARGEST: u32 = 8 << 20;
     /// A42: what a client grants, whatever the configuration asks for.
     const CAP: u32 = 4096;
@@ -179,11 +195,12 @@ fn ring_hash(settings: &Node<'_>) -> Result<String, Error> {
         return Err(settings.error("has a minRingSize above the maxRingSize"));
     }
     let header = settings.require("requestHashHeader", header)?;
-    let (min, max) = (min.min(CAP), max.min(CAP));
-    Ok(format!("ring_hash?min={min}&max={max}&header={header}"))
+    let [min, max] = [min, max].map(|size| size.min(CAP).to_string());
+    let options = vec![("min", min), ("max", max), ("header", header)];
+    Ok(Chosen { options, ..Chosen::plain("ring_hash") })
 }
 
-/// A header as gRPC has them, whose letters all mean themselves in a query.
+/// A header as gRPC has them.
 fn header(node: &Node<'_>) -> Result<String, Error> {
     let name = node.text()?.to_ascii_lowercase();
     let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -198,18 +215,15 @@ fn header(node: &Node<'_>) -> Result<String, Error> {
 
 /// A balancer of this project with its options. One that leaves the choice to another balancer may have
 /// that as gRPC writes it, as `childPolicy`.
-fn own(name: &str, settings: &Node<'_>, balancers: &Balancers) -> Result<String, Error> {
-    let mut query = form_urlencoded::Serializer::new(String::new());
+fn own<'a>(name: &'a str, settings: &Node<'a>, balancers: &Balancers) -> Result<Chosen<'a>, Error> {
+    let mut chosen = Chosen { name, options: Vec::new(), inner: None };
     for (option, value) in settings.fields()? {
-        if option == "childPolicy" {
-            let child = first_known(&value, balancers, true)?;
-            query.append_pair("balancer", child.balancer.as_str());
-        } else {
-            query.append_pair(option, &value.scalar()?);
+        match option {
+            "childPolicy" => chosen.inner = Some(first_known(&value, balancers, true)?.balancer),
+            _ => chosen.options.push((option, value.scalar()?)),
         }
     }
-    let query = query.finish();
-    Ok(if query.is_empty() { name.to_owned() } else { format!("{name}?{query}") })
+    Ok(chosen)
 }
 
 #[cfg(test)]
@@ -217,11 +231,14 @@ mod tests {
     use super::*;
 
     fn spec(
-        read: fn(&Node<'_>) -> Result<String, Error>,
+        read: fn(&Node<'_>) -> Result<Chosen<'static>, Error>,
         settings: &str,
     ) -> Result<String, String> {
         let settings: Value = serde_json::from_str(settings).unwrap();
-        read(&Node::new(&settings, "at")).map_err(|error| error.message().to_owned())
+        let Chosen { name, options, inner } =
+            read(&Node::new(&settings, "at")).map_err(|error| error.message().to_owned())?;
+        let named = Balancers::built_in().choose(name, options, inner).unwrap();
+        Ok(named.as_str().to_owned())
     }
 
     #[test]

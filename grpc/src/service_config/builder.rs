@@ -97,7 +97,7 @@ impl ServiceConfigBuilder {
                     .map_err(|why| named("rest", "every_other", why))?,
             }
         }
-        let balancer = self.balancer.map(|spec| Balancers::built_in().named(spec)).transpose()?;
+        let balancer = self.balancer.map(|spec| Balancers::built_in().named(&spec)).transpose()?;
         Ok(ServiceConfig {
             methods,
             balancer,

@@ -37,18 +37,18 @@ pub struct Options {
 impl Options {
     /// Takes a URL's query apart, without its `?`: `min=1024&header=user`.
     pub fn parse(query: &str) -> Self {
-        let pairs = form_urlencoded::parse(query.as_bytes());
-        let left: Vec<_> = pairs
-            .enumerate()
-            .map(|(place, (key, value))| (place, key.into_owned(), Secret::new(value)))
-            .collect();
-        Self { given: left.len(), left, redacted: false, known: Vec::new() }
+        form_urlencoded::parse(query.as_bytes()).collect()
     }
 
     /// As [`parse`](Self::parse), for a query that comes from a URL: an unknown option is not named,
     /// its place is given.
     pub fn parse_redacted(query: &str) -> Self {
         Self { redacted: true, ..Self::parse(query) }
+    }
+
+    /// What has not been taken, in order. It may hold secrets.
+    pub fn left(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.left.iter().map(|(_, name, value)| (&**name, value.expose()))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -179,6 +179,16 @@ impl Options {
         let mut known = self.known.clone();
         known.sort_unstable();
         known
+    }
+}
+
+/// Options that do not come as one text.
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Options {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let pairs = pairs.into_iter().enumerate();
+        let left: Vec<_> =
+            pairs.map(|(place, (key, value))| (place, key.into(), Secret::new(value))).collect();
+        Self { given: left.len(), left, redacted: false, known: Vec::new() }
     }
 }
 

@@ -28,7 +28,7 @@ fn the_first_policy_that_is_known_wins() {
         (r#"{"least_request_experimental": {"choiceCount": 4000}}"#, "least_request?choices=10"),
         (
             r#"{"slow_start": {"window": "60s", "childPolicy": [{"pick_first": {}}, {"least_request_experimental": {"choiceCount": 3}}]}}"#,
-            "slow_start?balancer=least_request%3Fchoices%3D3&window=60s",
+            "slow_start?window=60s&balancer=least_request%3Fchoices%3D3",
         ),
     ] {
         assert_eq!(
