@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 // A real clock is what is measured here, and a thread of its own is a measured client.
 #![allow(clippy::disallowed_methods)]
+#![cfg_attr(not(feature = "rows"), allow(dead_code, reason = "what is measured, and not only checked"))]
 
 mod calls;
 mod cpu;
@@ -10,8 +11,11 @@ mod machine;
 mod measure;
 mod members;
 mod noop;
+#[cfg(feature = "rows")]
 mod plot;
+#[cfg(feature = "rows")]
 mod reasons;
+#[cfg(feature = "rows")]
 mod render;
 mod rows;
 mod scripted;
@@ -22,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "rows")]
 use crate::measure::Effort;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -36,6 +41,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "rows")]
     /// Measures rows; each section goes to a JSON file of its own.
     Run {
         /// Only these rows, by name.
@@ -48,6 +54,7 @@ enum Command {
         #[arg(long, default_value = "target/bench/results")]
         results: PathBuf,
     },
+    #[cfg(feature = "rows")]
     /// Writes the document and the plots from the sections that are there.
     Render {
         /// Where the sections are.
@@ -73,11 +80,14 @@ enum Command {
     /// Walks one such path so many times: what `check` runs under valgrind.
     #[command(hide = true)]
     Walk { path: String, times: u64 },
+    #[cfg(feature = "rows")]
     /// Lists the rows.
     List,
+    #[cfg(feature = "rows")]
     /// An echo server for a row that needs one in another process.
     #[command(hide = true)]
     Serve,
+    #[cfg(feature = "rows")]
     /// One client of the whole call under load: for a profiler.
     #[command(hide = true)]
     Call {
@@ -93,6 +103,7 @@ enum Command {
         #[arg(long)]
         calls: Option<usize>,
     },
+    #[cfg(feature = "rows")]
     /// A client with so many endpoints, for the row that weighs them.
     #[command(hide = true)]
     Weigh {
@@ -115,17 +126,23 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<()> {
     match options.command {
+        #[cfg(feature = "rows")]
         Command::Run { only, brief, results } => measure_rows(&only, brief, &results),
+        #[cfg(feature = "rows")]
         Command::Render { results, docs, reasons } => render::write(&results, &docs, &reasons),
+        #[cfg(feature = "rows")]
         Command::Serve => rows::whole_call::servers::serve(),
+        #[cfg(feature = "rows")]
         Command::Call { client, seconds, in_flight, calls } => {
             rows::whole_call::one(&client, seconds, in_flight, calls)
         }
+        #[cfg(feature = "rows")]
         Command::Weigh { client, endpoints } => rows::registry::memory::weigh(&client, endpoints),
         Command::Check { baseline, record } => {
             rows::instructions::against_baseline(&baseline, record)
         }
         Command::Walk { path, times } => rows::instructions::walk(&path, times),
+        #[cfg(feature = "rows")]
         Command::List => {
             for row in rows::ALL {
                 println!("{:12} {}", row.name, row.title);
@@ -135,6 +152,7 @@ fn run(options: Options) -> Result<()> {
     }
 }
 
+#[cfg(feature = "rows")]
 fn measure_rows(only: &[String], brief: bool, results: &std::path::Path) -> Result<()> {
     if let Some(unknown) = only.iter().find(|name| rows::ALL.iter().all(|row| row.name != **name)) {
         return Err(format!("there is no row {unknown:?}; see `list`").into());

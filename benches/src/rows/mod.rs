@@ -1,11 +1,15 @@
 //! What is measured: a module a row, in the order of the document.
 
+#[cfg(feature = "rows")]
 mod build;
+#[cfg(feature = "rows")]
 mod change;
 pub(crate) mod instructions;
 mod layers;
 mod pick;
+#[cfg(feature = "rows")]
 pub(crate) mod registry;
+#[cfg(feature = "rows")]
 pub(crate) mod whole_call;
 
 use crate::Result;
@@ -22,6 +26,7 @@ pub(crate) struct Row {
     pub(crate) run: fn(&Effort) -> Result<Section>,
 }
 
+#[cfg(feature = "rows")]
 pub(crate) const ALL: &[Row] = &[
     pick::ROW,
     layers::ROW,
