@@ -17,7 +17,7 @@ use crate::discovery::reflector::Clash;
 use crate::endpoints::Connectivity;
 use crate::endpoints::endpoint::{Checked, News};
 use crate::quota::Quota;
-use crate::task::supervised::shielded;
+use crate::task::shield::shielded;
 use crate::{Error, Freshness, InstanceId, ServiceName};
 
 /// Beyond so many at once a summary stands for the single events.

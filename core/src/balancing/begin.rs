@@ -1,8 +1,10 @@
 //! From a set to a call under way.
 
+use std::sync::Arc;
+
 use crate::Balancer;
 use crate::balancing::{PickContext, ReadySet, pick_allowed};
-use crate::endpoints::endpoint::Way;
+use crate::endpoints::endpoint::{EndpointState, Way};
 use crate::endpoints::{InFlight, Member};
 
 /// Has `balancer` choose an endpoint, as [`pick_allowed`] does, and begins the call there. The position
@@ -50,7 +52,7 @@ pub(crate) fn choose_way<B: Balancer + ?Sized>(
     balancer: &B,
     endpoints: &ReadySet<'_>,
     context: &PickContext<'_>,
-) -> Option<(usize, Way)> {
+) -> Option<(usize, Way<Arc<EndpointState>>)> {
     let at = pick_allowed(balancer, endpoints, context)?;
     let member = endpoints.get(at)?;
     if member.state().is_doubted() {
@@ -67,7 +69,7 @@ fn choose_beside<B: Balancer + ?Sized>(
     context: &PickContext<'_>,
     at: usize,
     member: &Member,
-) -> (usize, Way) {
+) -> (usize, Way<Arc<EndpointState>>) {
     let operation = context.operation();
     if member.state().takes(operation, context.now()) {
         return (at, Way::Straight);

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::CallContext;
 use super::progress::{Progress, Reached};
 use crate::InstanceId;
 use crate::endpoints::endpoint::EndpointState;
@@ -14,7 +13,7 @@ use crate::endpoints::endpoint::EndpointState;
 #[derive(Debug, Default)]
 pub(crate) struct Attempt {
     /// Around a layer that makes attempts of its own.
-    parent: Option<CallContext>,
+    parent: Option<Arc<Attempt>>,
     /// Nothing for the first attempt of a call.
     earlier: Option<Box<Earlier>>,
     /// Identifies the budget of the layer that makes the attempt; 0 for none.
@@ -85,7 +84,7 @@ impl Attempt {
     /// One that is sent at `now`.
     #[inline]
     pub(crate) fn new(
-        parent: Option<CallContext>,
+        parent: Option<Arc<Self>>,
         earlier: Option<Box<Earlier>>,
         budget: usize,
         now: Instant,
@@ -133,7 +132,7 @@ impl Attempt {
             self.more(|more| more.picked_at = Some(now));
         }
         if let Some(parent) = &self.parent {
-            parent.attempt().goes_below(endpoint);
+            parent.goes_below(endpoint);
         }
     }
 
@@ -142,7 +141,7 @@ impl Attempt {
         let last = self.more(|more| more.below.replace(endpoint.clone()));
         drop(last);
         if let Some(parent) = &self.parent {
-            parent.attempt().goes_below(endpoint);
+            parent.goes_below(endpoint);
         }
     }
 
@@ -210,7 +209,7 @@ impl Attempt {
             self.counted_below.store(true, Ordering::Relaxed);
             return true;
         }
-        self.parent.as_ref().is_some_and(|parent| parent.attempt().counts(budget))
+        self.parent.as_ref().is_some_and(|parent| parent.counts(budget))
     }
 
     /// Whether a layer below counts this attempt for the same budget.
@@ -237,7 +236,7 @@ impl Attempt {
 
     fn all_expired(&self) -> bool {
         self.expired.load(Ordering::Relaxed) == Expired::All as u8
-            || self.parent.as_ref().is_some_and(|parent| parent.attempt().all_expired())
+            || self.parent.as_ref().is_some_and(|parent| parent.all_expired())
     }
 
     #[inline]

@@ -120,6 +120,11 @@ impl CallContext {
         self.0.expire(Expired::Picked);
     }
 
+    /// The attempt, for one below it to know it by.
+    pub(crate) fn share(&self) -> Arc<Attempt> {
+        self.0.clone()
+    }
+
     #[inline]
     pub(crate) fn attempt(&self) -> &Attempt {
         &self.0

@@ -75,6 +75,5 @@ impl<S: Send + 'static, C: HealthCheck<S> + ?Sized> HealthCheck<S> for Arc<C> {
 const _: () = {
     const fn shared<T: Send + Sync + 'static + ?Sized>() {}
     shared::<dyn HealthCheck<()>>();
-    shared::<dyn Probe<()>>();
     shared::<HealthReporter>();
 };

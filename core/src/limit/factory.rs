@@ -20,9 +20,10 @@ pub struct LimitedFactory<F> {
     factory: F,
 }
 
-impl<F> LimitedFactory<F> {
-    pub(super) fn new(limit: ConcurrencyLimit, factory: F) -> Self {
-        Self { limit, factory }
+impl ConcurrencyLimit {
+    /// Limits each instance's service that `factory` makes, each by itself.
+    pub fn per_instance<F>(self, factory: F) -> LimitedFactory<F> {
+        LimitedFactory { limit: self, factory }
     }
 }
 

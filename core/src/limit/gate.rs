@@ -8,14 +8,14 @@ use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
-use super::ConcurrencyLimit;
 use crate::endpoints::Readiness;
 use crate::{Error, ErrorKind, InstanceId};
 
 /// The limit of one service.
 #[derive(Debug)]
 pub(super) struct Gate {
-    limit: ConcurrencyLimit,
+    max: usize,
+    queue: usize,
     /// Not for a service that is no endpoint's.
     endpoint: Option<(InstanceId, Readiness)>,
     /// Calls under way and calls that wait. Who holds a permit is inside, always: so whoever is let
@@ -25,13 +25,13 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(limit: ConcurrencyLimit, endpoint: Option<(InstanceId, Readiness)>) -> Self {
-        let permits = Arc::new(Semaphore::new(limit.max));
-        Self { limit, endpoint, inside: AtomicUsize::new(0), permits }
+    pub(super) fn new(max: usize, queue: usize, endpoint: Option<(InstanceId, Readiness)>) -> Self {
+        let permits = Arc::new(Semaphore::new(max));
+        Self { max, queue, endpoint, inside: AtomicUsize::new(0), permits }
     }
 
     pub(super) fn under_way(&self) -> usize {
-        self.limit.max.saturating_sub(self.permits.available_permits())
+        self.max.saturating_sub(self.permits.available_permits())
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -39,7 +39,7 @@ impl Gate {
     }
 
     fn enter(&self) -> Result<(), Error> {
-        let most = self.limit.max.saturating_add(self.limit.queue);
+        let most = self.max.saturating_add(self.queue);
         let one_more = |inside: usize| (inside < most).then(|| inside + 1);
         // Acquire pairs with the release in `leave`: who takes a place finds its permit given back.
         let entered = self.inside.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more);
@@ -53,8 +53,8 @@ impl Gate {
     fn overloaded(&self) -> Error {
         let message = "too many calls are under way, and the queue is full; nothing was sent";
         let error = Error::new(ErrorKind::Overloaded, message)
-            .with_context("limit", self.limit.max)
-            .with_context("queue", self.limit.queue);
+            .with_context("limit", self.max)
+            .with_context("queue", self.queue);
         self.named(error)
     }
 

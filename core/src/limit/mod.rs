@@ -90,13 +90,8 @@ impl ConcurrencyLimit {
         self
     }
 
-    /// Limits each instance's service that `factory` makes, each by itself.
-    pub fn per_instance<F>(self, factory: F) -> LimitedFactory<F> {
-        LimitedFactory::new(self, factory)
-    }
-
     fn limit<S>(self, inner: S, endpoint: Option<(InstanceId, Readiness)>) -> Limited<S> {
-        Limited { inner, gate: Arc::new(Gate::new(self, endpoint)) }
+        Limited { inner, gate: Arc::new(Gate::new(self.max, self.queue, endpoint)) }
     }
 }
 

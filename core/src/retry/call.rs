@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::plan::{Event, Kind, Plan};
 use super::running::Ended;
-use super::{Attempt, RetryError, Settings, Verdict};
+use super::settings::Settings;
+use super::{Attempt, RetryError, Verdict};
 use crate::context::{Again, CallContext, Earlier};
 use crate::{BoxError, Error, ErrorKind, InstanceId, telemetry};
 

@@ -15,7 +15,8 @@ use super::call::Call;
 use super::plan::Kind;
 use super::running::{Answer, Attempts, Ended, Running};
 use super::sending::Sending;
-use super::{RetryClassifier, RetryError, Settings};
+use super::settings::Settings;
+use super::{RetryClassifier, RetryError};
 use crate::context::{Attempt, CallContext, ContextCarrier};
 use crate::{BoxError, Error};
 
@@ -137,7 +138,8 @@ where
             Kind::First => None,
             kind => call.earlier(kind, attempts.picked()),
         };
-        let context = CallContext::of(Attempt::new(this.within.clone(), earlier, budget, now));
+        let within = this.within.as_ref().map(CallContext::share);
+        let context = CallContext::of(Attempt::new(within, earlier, budget, now));
         request.replace_context(Some(context.clone()));
         let sending = Sending::new(this.inner.clone(), request);
         let ends = settings.per_attempt.and_then(|most| now.checked_add(most));

@@ -14,17 +14,17 @@ mod layer;
 mod plan;
 mod policy;
 mod quantile;
+mod retrying;
 mod running;
 mod sending;
+mod settings;
 
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::budget::{RatioBudget, RetryBudget, Throttle};
@@ -33,15 +33,15 @@ pub use self::error::{Attempt, RetryError};
 pub use self::future::RetryFuture;
 pub use self::hedge::HedgeDelay;
 pub use self::layer::{Hedge, Idempotent};
+use self::policy::Always;
 pub use self::policy::{CallbackPolicy, RetryClassifier, Verdict};
+pub use self::retrying::Retrying;
+use self::settings::Settings;
 use tokio::time::Instant;
 
 use crate::BoxError;
 use crate::backoff::Backoff;
 use crate::context::ContextCarrier;
-
-/// A plain function pointer, so that [`Retry::new`] has a type that can be named.
-type Always = fn(u32, &BoxError) -> Verdict;
 
 /// A tower layer that tries a call again.
 ///
@@ -67,17 +67,6 @@ type Always = fn(u32, &BoxError) -> Verdict;
 pub struct Retry<P = CallbackPolicy<Always>> {
     policy: Arc<P>,
     settings: Arc<Settings>,
-}
-
-#[derive(Clone, Debug)]
-struct Settings {
-    max_attempts: u32,
-    timeout: Option<Duration>,
-    per_attempt: Option<Duration>,
-    backoff: Backoff,
-    budget: Option<Arc<dyn RetryBudget>>,
-    hedge: Option<HedgeDelay>,
-    seed: Option<u64>,
 }
 
 impl Retry {
@@ -214,54 +203,5 @@ impl<P> fmt::Debug for Retry<P> {
 impl<P> Clone for Retry<P> {
     fn clone(&self) -> Self {
         Self { policy: self.policy.clone(), settings: self.settings.clone() }
-    }
-}
-
-impl<S, P> Layer<S> for Retry<P> {
-    type Service = Retrying<S, P>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        Retrying { inner, retry: Arc::new(self.clone()) }
-    }
-}
-
-/// The service that [`Retry`] makes: always ready, and `Clone + Send + Sync` as the inner one.
-pub struct Retrying<S, P = CallbackPolicy<Always>> {
-    inner: S,
-    retry: Arc<Retry<P>>,
-}
-
-impl<S, P, Req> Service<Req> for Retrying<S, P>
-where
-    S: Service<Req> + Clone,
-    S::Error: Into<BoxError>,
-    P: RetryClassifier<Req>,
-    Req: ContextCarrier,
-{
-    type Response = S::Response;
-    type Error = RetryError;
-    type Future = RetryFuture<S, P, Req>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), RetryError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Req) -> Self::Future {
-        RetryFuture::new(self.retry.clone(), self.inner.clone(), request)
-    }
-}
-
-impl<S: Clone, P> Clone for Retrying<S, P> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), retry: self.retry.clone() }
-    }
-}
-
-impl<S: fmt::Debug, P> fmt::Debug for Retrying<S, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retrying")
-            .field("inner", &self.inner)
-            .field("retry", &self.retry)
-            .finish_non_exhaustive()
     }
 }

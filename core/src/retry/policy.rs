@@ -68,6 +68,9 @@ impl<Req, P: RetryClassifier<Req> + ?Sized> RetryClassifier<Req> for Arc<P> {
     }
 }
 
+/// A plain function pointer, so that `Retry::new` has a type that can be named.
+pub(super) type Always = fn(u32, &BoxError) -> Verdict;
+
 /// Does what the callback says after each failure, and does not ask it about what never left this
 /// process: that is [tried again](Verdict::Transparent). For requests that can be cloned.
 #[derive(Clone)]

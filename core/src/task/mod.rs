@@ -2,6 +2,7 @@
 //! poll does.
 
 mod runtime;
+pub(crate) mod shield;
 pub(crate) mod supervised;
 
 pub use self::runtime::current_runtime;

@@ -3,14 +3,11 @@
 //! A view, a factory, a registry's client, a health check and the `Drop` of a user's type all run in tasks of
 //! ours. A panic in one of them must not end the task while what it said last goes on standing.
 //! So it is caught in two places: at the border, where one piece of foreign code is called and its failure has a
-//! meaning ([`shielded`]), and around the whole task, for what is left ([`supervise`]).
+//! meaning (`shield`), and around the whole task, for what is left ([`supervise`]).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use futures::FutureExt;
-
+use super::shield::{panicked, shielded, shielded_future};
 use crate::backoff::{Backoff, BackoffState};
-use crate::{Error, ErrorKind, telemetry};
+use crate::{Error, telemetry};
 
 /// A task that starts over when it panics; run it by [`supervise`].
 pub trait Supervised: Send {
@@ -48,25 +45,6 @@ pub async fn supervise<T: Supervised>(task: &mut T) -> T::Output {
         telemetry::task_panicked(task.service(), T::NAME, backoff.failures() == 1);
         tokio::time::sleep(delay).await;
     }
-}
-
-/// Runs code that is not ours. Nothing if it panics; the panic's own message has gone to the panic hook.
-pub(crate) fn shielded<T>(work: impl FnOnce() -> T) -> Option<T> {
-    // Forgotten and not dropped: a payload's `Drop` may panic as well.
-    catch_unwind(AssertUnwindSafe(work)).map_err(std::mem::forget).ok()
-}
-
-/// As [`shielded`], for a future.
-pub(crate) async fn shielded_future<F: Future>(work: F) -> Option<F::Output> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(std::mem::forget).ok()
-}
-
-/// The error that stands for a panic of `what`.
-pub(crate) fn panicked(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Other,
-        format!("{what} panicked; the panic's own message stands in the log"),
-    )
 }
 
 #[cfg(test)]
@@ -110,19 +88,5 @@ mod tests {
         assert_eq!(supervise(&mut task).await, 100);
         let took = start.elapsed();
         assert!(took > Duration::from_secs(100) && took < Duration::from_secs(1000), "{took:?}");
-    }
-
-    struct Bomb;
-
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            panic!("a payload that panics, on purpose");
-        }
-    }
-
-    #[test]
-    fn the_payload_of_a_panic_does_no_harm_either() {
-        assert_eq!(shielded(|| std::panic::panic_any(Bomb)), None::<()>);
-        assert_eq!(shielded(|| 7), Some(7));
     }
 }

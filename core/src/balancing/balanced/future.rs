@@ -8,9 +8,10 @@ use futures::future::BoxFuture;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::waiting::{Repeat, Waiting};
-use super::{Balanced, Choice, ToCall};
-use crate::context::CallContext;
+use super::Balanced;
+use super::choice::{Choice, Repeat, ToCall};
+use super::waiting::{Next, Waiting};
+use crate::context::{CallContext, ContextCarrier};
 use crate::endpoints::{InFlight, Observer};
 use crate::{BoxError, Error};
 
@@ -39,7 +40,7 @@ pin_project! {
 
 pin_project! {
     #[project = StateProj]
-    pub(super) enum State<S, O, Req>
+    enum State<S, O, Req>
     where
         S: Service<Req>,
     {
@@ -63,8 +64,17 @@ pin_project! {
     }
 }
 
+impl<S: Service<Req>, O, Req> From<Next<S, O, Req>> for State<S, O, Req> {
+    fn from(next: Next<S, O, Req>) -> Self {
+        match next {
+            Next::Waits(waiting) => Self::Waiting { waiting: Some(waiting) },
+            Next::Picked(picked, request) => Self::driving(picked, request),
+        }
+    }
+}
+
 impl<S: Service<Req>, O, Req> State<S, O, Req> {
-    pub(super) fn driving((service, in_flight): ToCall<S>, request: Req) -> Self {
+    fn driving((service, in_flight): ToCall<S>, request: Req) -> Self {
         Self::Driving {
             service,
             request: Some(request),
@@ -96,7 +106,7 @@ where
     S: Service<Req> + Clone + Send + Sync + 'static,
     Req: 'static,
 {
-    pub(super) fn new(
+    fn new(
         balanced: &Balanced<S, O>,
         choice: Choice<ToCall<S>>,
         context: Option<CallContext>,
@@ -119,8 +129,10 @@ where
 {
     match choice {
         Choice::Picked(picked) => State::driving(picked, request),
-        Choice::Nothing => Waiting::for_endpoint(balanced.clone(), context, request).into_state(),
-        Choice::Tried => Waiting::for_change(balanced.clone(), context, request),
+        Choice::Nothing => {
+            Next::Waits(Waiting::for_endpoint(balanced.clone(), context, request)).into()
+        }
+        Choice::Tried => Waiting::for_change(balanced.clone(), context, request).into(),
     }
 }
 
@@ -151,15 +163,15 @@ where
             if let StateProj::Waiting { waiting } = state.as_mut().project() {
                 let Some(waiting) = waiting.take() else { return Poll::Pending };
                 match waiting.poll(cx, context) {
-                    Ok(next @ State::Waiting { .. }) => {
-                        state.set(next);
+                    Ok(next @ Next::Waits(_)) => {
+                        state.set(next.into());
                         return Poll::Pending;
                     }
-                    Ok(next) => state.set(next),
+                    Ok(next) => state.set(next.into()),
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            let polled = state.as_mut().poll_picked(cx, &balanced.shared.observer, context);
+            let polled = state.as_mut().poll_picked(cx, balanced.observer(), context);
             if polled.is_ready() {
                 state.set(State::Over);
                 return polled;
@@ -247,6 +259,28 @@ fn failed<R>(
         call.finish(observer.error(&error));
     }
     error
+}
+
+impl<S, O, Req> Service<Req> for Balanced<S, O>
+where
+    S: Service<Req::Request> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    O: Observer<S::Response> + 'static,
+    Req: ContextCarrier<Request: Send + 'static>,
+{
+    type Response = O::Observed;
+    type Error = BoxError;
+    type Future = BalancedFuture<S, O, Req::Request>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let (request, context) = request.into_parts();
+        let choice = self.choose_to_call(context.as_ref(), &request, Repeat::No);
+        BalancedFuture::new(self, choice, context, request)
+    }
 }
 
 impl<S: Service<Req>, O, Req> fmt::Debug for BalancedFuture<S, O, Req> {

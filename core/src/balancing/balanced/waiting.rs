@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
-use tower_service::Service;
 
-use super::future::State;
-use super::{Balanced, Choice, WaitForReady};
+use super::choice::{Choice, Repeat, ToCall};
+use super::{Balanced, WaitForReady};
 use crate::context::CallContext;
 use crate::endpoints::Endpoints;
 use crate::{BoxError, Error, ErrorKind};
@@ -23,6 +22,12 @@ pub(super) struct Waiting<S, O, Req> {
     /// Ends with whether it is worth another pick, before `until`. It does not hold the request, which
     /// need not be `Sync`.
     ready: BoxFuture<'static, bool>,
+}
+
+/// What comes next for a call that waited.
+pub(super) enum Next<S, O, Req> {
+    Waits(Waiting<S, O, Req>),
+    Picked(ToCall<S>, Req),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,7 +45,7 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
         context: Option<&CallContext>,
         request: Req,
     ) -> Self {
-        let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait {
+        let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait() {
             // Nothing to wait for.
             _ if balanced.endpoints().load().is_last() => {
                 (None, Box::pin(std::future::ready(false)))
@@ -61,16 +66,13 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
         balanced: Balanced<S, O>,
         context: Option<&CallContext>,
         request: Req,
-    ) -> State<S, O, Req>
-    where
-        S: Service<Req>,
-    {
+    ) -> Next<S, O, Req> {
         // Listening before looking: a change in between is not missed.
         let mut changes = balanced.endpoints().changes();
         if let Choice::Picked(picked) = balanced.choose_to_call(context, &request, Repeat::No) {
-            return State::driving(picked, request);
+            return Next::Picked(picked, request);
         }
-        let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait {
+        let (until, ready): (_, BoxFuture<'static, bool>) = match balanced.wait() {
             WaitForReady::FailFast => (None, Box::pin(std::future::ready(false))),
             WaitForReady::AtMost(most) => {
                 let (now, until) = (Instant::now(), since(context).checked_add(most));
@@ -87,14 +89,7 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
                 (until, Box::pin(ready))
             }
         };
-        Self { balanced, request, why: Why::AllTried, until, ready }.into_state()
-    }
-
-    pub(super) fn into_state(self) -> State<S, O, Req>
-    where
-        S: Service<Req>,
-    {
-        State::Waiting { waiting: Some(self) }
+        Next::Waits(Self { balanced, request, why: Why::AllTried, until, ready })
     }
 
     /// Waits on, picks, or gives up with an error about the set as it is then.
@@ -102,13 +97,10 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
         mut self,
         cx: &mut Context<'_>,
         context: Option<&CallContext>,
-    ) -> Result<State<S, O, Req>, BoxError>
-    where
-        S: Service<Req>,
-    {
+    ) -> Result<Next<S, O, Req>, BoxError> {
         loop {
             let goes_on = match self.ready.as_mut().poll(cx) {
-                Poll::Pending => return Ok(self.into_state()),
+                Poll::Pending => return Ok(Next::Waits(self)),
                 Poll::Ready(goes_on) => goes_on,
             };
             let all_tried = self.why == Why::AllTried;
@@ -125,9 +117,9 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
             };
             let endpoints = self.balanced.endpoints();
             match choice {
-                Choice::Picked(picked) => return Ok(State::driving(picked, self.request)),
+                Choice::Picked(picked) => return Ok(Next::Picked(picked, self.request)),
                 Choice::Tried => match Self::for_change(self.balanced, context, self.request) {
-                    State::Waiting { waiting: Some(waiting) } => self = waiting,
+                    Next::Waits(waiting) => self = waiting,
                     picked => return Ok(picked),
                 },
                 // The set may be empty again by now: then wait on. A balancer that refuses a set with
@@ -148,13 +140,6 @@ impl<S: Clone + Send + Sync + 'static, O, Req: 'static> Waiting<S, O, Req> {
         Error::new(ErrorKind::NoEndpoints, message)
             .with_context("service", self.balanced.endpoints().service())
     }
-}
-
-/// Whether a call may go where it was refused before.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
-    No,
-    Yes,
 }
 
 /// Since when the call waits: the attempts of one call wait no longer than a single one would.

@@ -12,7 +12,8 @@ use super::table::Origin;
 use super::view::View;
 use crate::backoff::BackoffState;
 use crate::discovery::{Change, Listing, Publisher, Source};
-use crate::task::supervised::{Supervised, panicked, shielded, shielded_future};
+use crate::task::shield::{panicked, shielded, shielded_future};
+use crate::task::supervised::Supervised;
 use crate::{Error, ErrorKind, ServiceName, telemetry};
 
 /// Runs until it is aborted; there is no other way out of the loop.

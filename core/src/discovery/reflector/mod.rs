@@ -30,7 +30,8 @@ pub use self::config::ReflectorConfig;
 use self::driver::Driver;
 pub(crate) use self::table::Clash;
 use crate::discovery::{Publisher, Source};
-use crate::task::supervised::{shielded, supervise};
+use crate::task::shield::shielded;
+use crate::task::supervised::supervise;
 use crate::{Error, ErrorKind, Instancer, ServiceName, Subscription};
 
 /// Follows one service in a registry and is its [`Instancer`].

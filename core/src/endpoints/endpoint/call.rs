@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::EndpointState;
 use super::doubt::Heard;
+use super::way::Way;
 use crate::context::CallContext;
 use crate::endpoints::Operation;
 
@@ -60,7 +61,7 @@ pub struct InFlight {
     state: Arc<EndpointState>,
     started: Instant,
     operation: Operation,
-    way: Way,
+    way: Way<Arc<EndpointState>>,
     /// The head is here: how long the rest takes is no latency.
     has_head: bool,
     answered: bool,
@@ -68,23 +69,11 @@ pub struct InFlight {
     judged: bool,
 }
 
-/// How a call came to an endpoint.
-#[derive(Debug, Default)]
-pub(crate) enum Way {
-    /// By the balancer's choice.
-    #[default]
-    Straight,
-    /// Although the endpoint is doubted: there is no better one.
-    Forced,
-    /// In place of an endpoint that is doubted.
-    Instead(Arc<EndpointState>),
-}
-
 impl InFlight {
     pub(super) fn new(
         state: Arc<EndpointState>,
         operation: Operation,
-        way: Way,
+        way: Way<Arc<EndpointState>>,
         now: Instant,
     ) -> Self {
         let probe = state.enter();

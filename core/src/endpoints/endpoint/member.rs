@@ -97,7 +97,12 @@ impl Member {
     }
 
     #[inline]
-    pub(crate) fn begin_by(&self, operation: Operation, way: Way, now: Instant) -> InFlight {
+    pub(crate) fn begin_by(
+        &self,
+        operation: Operation,
+        way: Way<Arc<EndpointState>>,
+        now: Instant,
+    ) -> InFlight {
         InFlight::new(self.state.clone(), operation, way, now)
     }
 

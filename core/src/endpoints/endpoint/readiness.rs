@@ -3,21 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::EndpointState;
+use super::{Connectivity, EndpointState};
 use crate::health::HealthReporter;
 use crate::{Error, Instance};
-
-/// Whether an endpoint can take a call now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Connectivity {
-    /// Calls go through.
-    Ready,
-    /// A connection is being made.
-    Connecting,
-    /// The last try to connect failed; another one follows.
-    TransientFailure,
-}
 
 /// The line between an endpoint's service and the [`Endpointer`](crate::Endpointer) that holds it.
 ///

@@ -13,72 +13,27 @@
 //! An endpoint that refuses operation after operation without a good answer in between is kept from
 //! operations that it has not been asked for as well.
 
+mod finding;
+mod flags;
 mod kept;
 mod record;
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use self::finding::News;
+pub(super) use self::finding::{Blame, Refusal};
+pub(super) use self::flags::Flags;
 use self::kept::Kept;
-use super::call::Way;
 use super::doubt::Heard;
+use super::way::Way;
 use crate::endpoints::Operation;
 
 /// An endpoint that has refused several operations, and answered none well, for so long is no
 /// instance of the service.
 const GOES_ACROSS: Duration = Duration::from_secs(5);
-
-/// Some operation was refused of late: good answers are looked at.
-const KEEPS: u8 = 1;
-/// Calls of some operation go elsewhere: picks are looked at.
-const AVOIDED: u8 = 2;
-
-/// How far calls and picks have to look.
-#[derive(Debug, Default)]
-pub(super) struct Flags(AtomicU8);
-
-impl Flags {
-    #[inline]
-    pub(super) fn keeps(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-
-    #[inline]
-    pub(super) fn avoided(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & AVOIDED != 0
-    }
-}
-
-/// What a refusal comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// As heard by the endpoint in whose place the call came here.
-    pub(super) heard: Heard,
-    pub(super) blame: Blame,
-}
-
-/// Whose fault a refusal is, as far as is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Blame {
-    /// The caller's, for all that is known.
-    Caller,
-    /// Perhaps the endpoint's, for this operation.
-    Operation,
-    /// The endpoint's, whatever it is asked.
-    Endpoint,
-}
-
-/// Something to tell the operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
-    /// It refuses what others do.
-    Refuses,
-    /// It no longer does.
-    Answers,
-}
 
 /// The operations of one endpoint that were refused of late; mostly none.
 #[derive(Debug, Default)]
@@ -86,11 +41,11 @@ pub(super) struct Refusals(Mutex<Option<Box<Kept>>>);
 
 impl Refusals {
     /// A call was refused that came here by this way.
-    pub(super) fn refused(
+    pub(super) fn refused<E>(
         &self,
         flags: &Flags,
         operation: Operation,
-        way: &Way,
+        way: &Way<E>,
         now: Instant,
     ) -> (Refusal, Option<News>) {
         self.change(flags, |slot| {
@@ -162,7 +117,7 @@ impl Refusals {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut slot);
         let now = slot.as_ref().map_or(0, |kept| kept.flags());
-        flags.0.store(now, Ordering::Relaxed);
+        flags.set(now);
         result
     }
 }
@@ -170,6 +125,8 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const STRAIGHT: Way<()> = Way::Straight;
 
     fn operation(number: u32) -> Operation {
         Operation::named(&number.to_le_bytes())
@@ -179,7 +136,7 @@ mod tests {
     fn a_caller_who_asks_for_ever_new_things_leaves_little_behind() {
         let (refusals, flags, start) = (Refusals::default(), Flags::default(), Instant::now());
         for number in 0..10_000 {
-            refusals.refused(&flags, operation(number), &Way::Straight, start);
+            refusals.refused(&flags, operation(number), &STRAIGHT, start);
         }
         assert!(refusals.0.lock().unwrap().as_ref().unwrap().records.len() <= 32);
         assert!(flags.keeps() && flags.avoided());
@@ -194,11 +151,11 @@ mod tests {
     fn a_doubt_about_one_operation_is_kept_while_others_come_and_go() {
         let (refusals, flags, now) = (Refusals::default(), Flags::default(), Instant::now());
         for _ in 0..5 {
-            refusals.refused(&flags, operation(0), &Way::Straight, now);
+            refusals.refused(&flags, operation(0), &STRAIGHT, now);
         }
         assert!(!refusals.takes(operation(0), now));
         for number in 1..1000 {
-            refusals.refused(&flags, operation(number), &Way::Straight, now);
+            refusals.refused(&flags, operation(number), &STRAIGHT, now);
             refusals.good(&flags, operation(1_000_000), now, now);
         }
         assert!(!refusals.takes(operation(0), now));
@@ -210,7 +167,7 @@ mod tests {
         let (refusals, flags, start) = (Refusals::default(), Flags::default(), Instant::now());
         let later = start + Duration::from_millis(10);
         for _ in 0..5 {
-            refusals.refused(&flags, operation(0), &Way::Straight, later);
+            refusals.refused(&flags, operation(0), &STRAIGHT, later);
         }
         refusals.good(&flags, operation(0), start, later);
         assert!(!refusals.takes(operation(0), later));
@@ -223,7 +180,7 @@ mod tests {
         let (refusals, flags, now) = (Refusals::default(), Flags::default(), Instant::now());
         let mut news = Vec::new();
         for _ in 0..20 {
-            news.extend(refusals.refused(&flags, operation(0), &Way::Straight, now).1);
+            news.extend(refusals.refused(&flags, operation(0), &STRAIGHT, now).1);
             news.extend(refusals.elsewhere(&flags, operation(0), Heard::Good, now));
         }
         assert_eq!(news, [News::Refuses]);

@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::learning::Usual;
-use super::Connectivity;
+use super::conditions::{Admission, Checked, Connectivity};
 use super::latency::PeakEwma;
 use super::outcomes::Outcomes;
 use super::refusals::{Flags, Refusals};
+use super::usual::Usual;
 use crate::endpoints::FeedbackConfig;
 use crate::quota::Quota;
 use crate::{Error, Instance, InstanceId, telemetry};
@@ -42,33 +42,6 @@ impl Surroundings {
     pub(crate) fn take_touched(&self) -> Vec<InstanceId> {
         std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Whether outlier detection lets calls through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Admission {
-    Open,
-    /// Ejected: in a ready set only while there is nothing better.
-    Ejected,
-    /// The time is over: one call may try.
-    Probe,
-    /// That call is under way.
-    Probing,
-    /// It failed; the detector has not yet taken note.
-    Relapsed,
-}
-
-/// What active health checks say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Checked {
-    /// Nobody checks.
-    Never,
-    /// Checks have begun; none has spoken.
-    Pending,
-    Healthy,
-    Unhealthy,
 }
 
 /// What is known of an endpoint, keyed by the instance's id: it survives every change of weight

@@ -10,7 +10,7 @@ use tokio_util::time::delay_queue::Key;
 
 use super::settings::Settings;
 use crate::endpoints::Readiness;
-use crate::task::supervised::panicked;
+use crate::task::shield::panicked;
 use crate::{Error, ErrorKind, Factory, Instance, InstanceId};
 
 /// Which run of which factory.

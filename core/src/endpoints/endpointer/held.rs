@@ -1,6 +1,6 @@
 //! A service as the endpointer holds it.
 
-use crate::task::supervised::shielded;
+use crate::task::shield::shielded;
 
 /// A service, which is the user's, or none: neither its `Clone` nor its `Drop` ends a task of ours by a panic. One
 /// whose `Clone` panics has a copy without a service.

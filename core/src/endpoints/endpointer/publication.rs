@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::set::{Attached, BalancerId, EndpointSet};
 use crate::Balancer;
 use crate::endpoints::endpoint::Surroundings;
-use crate::task::supervised::shielded;
+use crate::task::shield::shielded;
 
 /// How often whoever is at work looks for more before it leaves that to the endpointer's task, and how often a set
 /// is looked at again for balancers that others attach while they prepare.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::lists::Lists;
 use super::slot::Census;
 use crate::balancing::ReadySet;
-use crate::task::supervised::shielded;
+use crate::task::shield::shielded;
 use crate::{Balancer, Error, ErrorKind, Freshness, Snapshot, telemetry};
 
 /// The endpoints of a service at one moment; immutable.

@@ -18,7 +18,8 @@ use super::validity::Validity;
 use crate::backoff::Backoff;
 use crate::double_buffer::DoubleBuffer;
 use crate::endpoints::endpoint::Surroundings;
-use crate::task::supervised::{Supervised, panicked};
+use crate::task::shield::panicked;
+use crate::task::supervised::Supervised;
 use crate::{Error, Factory, Instance, InstanceId, Snapshot, Subscription, telemetry};
 
 /// What is there already goes into one set, up to so many events.

@@ -11,7 +11,8 @@ use crate::backoff::{Backoff, BackoffState};
 use crate::quota::Quota;
 use crate::registration::registrar::Report;
 use crate::registration::{KeptAlive, Leased, Registry};
-use crate::task::supervised::{Supervised, panicked, shielded_future};
+use crate::task::shield::{panicked, shielded_future};
+use crate::task::supervised::Supervised;
 use crate::{Error, Instance, RegisterOptions, ServiceName, telemetry};
 
 /// Keeps one instance registered. It ends when its registration is ended, and, without

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::finding::{Blame, News, Refusal};
+use super::flags::{AVOIDED, KEEPS};
 use super::record::Record;
-use super::{AVOIDED, Blame, KEEPS, News, Refusal};
 use crate::endpoints::Operation;
-use crate::endpoints::endpoint::call::Way;
 use crate::endpoints::endpoint::doubt::{Doubt, Found, Heard};
+use crate::endpoints::endpoint::way::Way;
 
 /// At most so many operations are remembered of an endpoint.
 const OPERATIONS: usize = 32;
@@ -63,7 +64,12 @@ impl Kept {
         self.all.as_ref().is_some_and(Doubt::is_confirmed)
     }
 
-    pub(super) fn refused(&mut self, operation: Operation, way: &Way, now: Instant) -> Refusal {
+    pub(super) fn refused<E>(
+        &mut self,
+        operation: Operation,
+        way: &Way<E>,
+        now: Instant,
+    ) -> Refusal {
         self.forget(now);
         let beside_others = self.across.is_some();
         let blames_all = beside_others || self.refuses_all();

@@ -1,15 +1,16 @@
 //! What an endpoint learns from its calls.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Admission, EndpointState, PeakEwma};
+use super::EndpointState;
 use crate::endpoints::Operation;
-use crate::endpoints::endpoint::Way;
+use crate::endpoints::endpoint::conditions::Admission;
 use crate::endpoints::endpoint::doubt::Heard;
 use crate::endpoints::endpoint::refusals::{Blame, News, Refusal};
+use crate::endpoints::endpoint::way::Way;
 use crate::telemetry;
 
 impl EndpointState {
@@ -128,7 +129,7 @@ impl EndpointState {
         &self,
         operation: Operation,
         elapsed: Duration,
-        way: &Way,
+        way: &Way<Arc<EndpointState>>,
         probe: bool,
         now: Instant,
     ) -> Heard {
@@ -150,13 +151,18 @@ impl EndpointState {
     pub(in crate::endpoints::endpoint) fn refused_foreign(
         &self,
         operation: Operation,
-        way: &Way,
+        way: &Way<Arc<EndpointState>>,
         now: Instant,
     ) -> Heard {
         self.note_refusal(operation, way, now).heard
     }
 
-    fn note_refusal(&self, operation: Operation, way: &Way, now: Instant) -> Refusal {
+    fn note_refusal(
+        &self,
+        operation: Operation,
+        way: &Way<Arc<EndpointState>>,
+        now: Instant,
+    ) -> Refusal {
         let (refusal, news) = self.refusals.refused(&self.pulse.refused, operation, way, now);
         self.tell(news);
         refusal
@@ -197,40 +203,5 @@ impl EndpointState {
     /// Whether it refuses whatever it is asked, and others do not.
     pub(crate) fn refuses_all(&self, now: Instant) -> bool {
         self.is_doubted() && self.refusals.go_across(now)
-    }
-}
-
-/// What the latency of endpoints that answer well is on average, as soon as one needs to know that has not.
-#[derive(Debug)]
-pub(crate) struct Usual {
-    created: Instant,
-    wanted: AtomicBool,
-    latency: PeakEwma,
-}
-
-impl Default for Usual {
-    fn default() -> Self {
-        let (wanted, latency) = (AtomicBool::new(false), PeakEwma::default());
-        Self { created: Instant::now(), wanted, latency }
-    }
-}
-
-impl Usual {
-    /// In seconds.
-    fn get(&self) -> Option<f32> {
-        // Written once: the line is shared by all threads.
-        if !self.wanted.load(Ordering::Relaxed) {
-            self.wanted.store(true, Ordering::Relaxed);
-        }
-        self.latency.level()
-    }
-
-    #[inline]
-    fn add(&self, latency: &PeakEwma, tau: f32, now: Instant) {
-        if self.wanted.load(Ordering::Relaxed)
-            && let Some(level) = latency.level()
-        {
-            self.latency.average(level, now.saturating_duration_since(self.created), tau);
-        }
     }
 }
