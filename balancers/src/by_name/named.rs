@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fleetward_core::registry::Options;
 use fleetward_core::{Balancer, Error};
 
-use super::table::Maker;
+use super::table::{Inner, Maker};
 use crate::PeakEwma;
 
 /// The most balancers that may stand in one another.
@@ -43,7 +43,8 @@ impl Named {
 
     fn try_make(&self) -> Result<Arc<dyn Balancer>, Error> {
         let mut options = self.options.clone();
-        let made = self.maker.make(&mut options, self.inner.as_deref())?;
+        let inner = self.inner.clone().map(|inner| Arc::new(move || inner.make()) as Inner);
+        let made = self.maker.make(&mut options, inner)?;
         options.finish()?;
         Ok(made)
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use fleetward_core::registry::Options;
 use fleetward_core::{Balancer, Error};
 
-use super::named::Named;
 use crate::{
     LeastRequest, Maglev, P2c, PeakEwma, Priority, Random, RingHash, RoundRobin, SlowStart, Split,
     WeightedRandom, WeightedRoundRobin, ZoneAware,
@@ -16,8 +15,11 @@ type Made = Result<Arc<dyn Balancer>, Error>;
 /// Makes a balancer from its options; what it does not take is an error afterwards.
 type Make = fn(&mut Options) -> Made;
 
+/// Makes one more of the balancers that another one leaves the choice to.
+pub(super) type Inner = Arc<dyn Fn() -> Arc<dyn Balancer> + Send + Sync>;
+
 /// As [`Make`], for one that leaves the choice to balancers of the kind that is given.
-type Compose = fn(&mut Options, Named) -> Made;
+type Compose = fn(&mut Options, Inner) -> Made;
 
 /// Makes a balancer of a program's own from its options.
 pub(super) type MakeOwn = dyn Fn(&mut Options) -> Made + Send + Sync;
@@ -46,11 +48,11 @@ impl Maker {
     }
 
     /// Of one that is composed, with a balancer to hold.
-    pub(super) fn make(&self, options: &mut Options, inner: Option<&Named>) -> Made {
+    pub(super) fn make(&self, options: &mut Options, inner: Option<Inner>) -> Made {
         match (self, inner) {
             (Self::Simple(_, make), _) => make(options),
             (Self::Own(make), _) => make(options),
-            (Self::Composed(_, compose), Some(inner)) => compose(options, inner.clone()),
+            (Self::Composed(_, compose), Some(inner)) => compose(options, inner),
             (Self::Composed(..), None) => Err(Error::invalid_input("it needs another balancer")),
         }
     }
@@ -83,15 +85,15 @@ pub(super) static BUILT_IN: [Row; 13] = [
     simple("weighted_random", &[], |_| Ok(Arc::new(WeightedRandom::new()))),
     simple("weighted_round_robin", &[], |_| Ok(Arc::new(WeightedRoundRobin::new()))),
     composed("priority", &["key", "overprovisioning", "panic_threshold"], |options, inner| {
-        Ok(Arc::new(Priority::from_options(options, move || inner.make())?))
+        Ok(Arc::new(Priority::from_options(options, move || inner())?))
     }),
     composed("slow_start", &["aggression", "least", "window"], |options, inner| {
-        Ok(Arc::new(SlowStart::from_options(options, inner.make())?))
+        Ok(Arc::new(SlowStart::from_options(options, inner())?))
     }),
     composed("split", &["key", "share", "value", "version"], |options, inner| {
-        Ok(Arc::new(Split::from_options(options, move || inner.make())?))
+        Ok(Arc::new(Split::from_options(options, move || inner())?))
     }),
     composed("zone_aware", &["min_size", "zone"], |options, inner| {
-        Ok(Arc::new(ZoneAware::from_options(options, move || inner.make())?))
+        Ok(Arc::new(ZoneAware::from_options(options, move || inner())?))
     }),
 ];

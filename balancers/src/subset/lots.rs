@@ -16,7 +16,7 @@
 //! and then change every subset. A larger lot shares more instances among its clients, which makes
 //! the subsets more diverse; in a lot that is not full yet the load is off by one connection.
 
-use super::mix;
+use super::mix::mix;
 
 /// How many clients share a stretch (as in the paper's figures).
 const LOT: usize = 10;

@@ -13,6 +13,7 @@
 //! For comparison: the deterministic subsetting of Google's SRE book is as even and moves about 90 %.
 
 mod lots;
+mod mix;
 #[cfg(test)]
 mod oracle;
 mod rendezvous;
@@ -127,9 +128,4 @@ impl View for Subset {
         };
         chosen.into_iter().map(|at| candidates[at].clone()).collect()
     }
-}
-
-/// The hash of an instance's key in some context.
-fn mix(key: u64, seed: u64) -> u64 {
-    XxHash64::oneshot(seed, &key.to_le_bytes())
 }

@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 
-use super::mix;
+use super::mix::mix;
 
 /// The positions of the `size` keys to take; `size` is below their number.
 pub(super) fn choose(keys: &[u64], size: usize, client: u64) -> Vec<usize> {

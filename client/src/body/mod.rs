@@ -7,6 +7,7 @@
 
 mod buffer;
 mod cursor;
+mod error;
 mod guard;
 mod log;
 mod read_ahead;
@@ -27,41 +28,10 @@ use http_body::{Body, Frame, SizeHint};
 pub use self::buffer::ReplayBuffer;
 use self::buffer::Share;
 use self::cursor::Cursor;
+pub use self::error::AttemptError;
 pub use self::guard::AttemptGuard;
 use self::log::Log;
 use self::read_ahead::ReadAhead;
-
-/// Why an attempt gets no more of the request's body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AttemptError<E> {
-    /// The body itself has failed. Each attempt that reads it gets a copy.
-    Body(E),
-    /// The attempt is over, or the call goes on with another one.
-    Cancelled(&'static str),
-    /// The body has panicked.
-    Panicked,
-}
-
-impl<E: fmt::Display> fmt::Display for AttemptError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Body(error) => error.fmt(f),
-            Self::Cancelled(why) => f.write_str(why),
-            Self::Panicked => f.write_str("the request's body panicked"),
-        }
-    }
-}
-
-impl<E: std::error::Error + 'static> std::error::Error for AttemptError<E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            // Its text is this one's.
-            Self::Body(error) => error.source(),
-            _ => None,
-        }
-    }
-}
 
 /// The body of a call, from which each attempt takes its own.
 ///

@@ -5,14 +5,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use fleetward_client::AttemptGuard;
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::head::Head;
 use super::observed::Observed;
-use super::replay::Guard;
 use super::tail::Tail;
 use crate::connection::ResponseBody;
+
+/// An attempt's hold on the request.
+pub(super) type Guard = AttemptGuard<tonic::body::Body>;
 
 /// What comes in for a response, and what its channel does at the end of the call.
 ///

@@ -24,6 +24,21 @@ use crate::{
     Connection, ConnectionConfig, Connector, GrpcHealth, HedgingPolicy, RetryPolicy, ServiceConfig,
 };
 
+impl Channel {
+    /// A channel with the default settings to the instances that `instancer` names. Returns at once;
+    /// calls wait for the first connection.
+    ///
+    /// Outside of a tokio runtime nothing can be followed: then every call ends with an error that says so.
+    pub fn new(instancer: impl Instancer) -> Self {
+        Self::builder(instancer).build()
+    }
+
+    /// Sets up a channel to `target`: an [`Instancer`], or what will be exchanged for one.
+    pub fn builder<T>(target: T) -> ChannelBuilder<T> {
+        ChannelBuilder::new(target)
+    }
+}
+
 /// Settings of a [`Channel`] to the service that `T` names.
 ///
 /// `T` is anything until [`build`](Self::build) needs an [`Instancer`]: what stands for one (a URL,

@@ -23,7 +23,7 @@ use fleetward_client::{Attempts, Deadline, RequestHead};
 use fleetward_core::context::{ContextCarrier, WithContext};
 use fleetward_core::endpoints::Endpoints;
 use fleetward_core::retry::RetryError;
-use fleetward_core::{Balanced, BoxError, Instancer};
+use fleetward_core::{Balanced, BoxError};
 use futures::future::BoxFuture;
 use tonic::Status;
 use tonic::body::Body;
@@ -74,21 +74,6 @@ struct Shared<S> {
     defaults: Defaults,
     /// What the defaults and the service config make of each method.
     plans: ArcSwap<Plans>,
-}
-
-impl Channel {
-    /// A channel with the default settings to the instances that `instancer` names. Returns at once;
-    /// calls wait for the first connection.
-    ///
-    /// Outside of a tokio runtime nothing can be followed: then every call ends with an error that says so.
-    pub fn new(instancer: impl Instancer) -> Self {
-        Self::builder(instancer).build()
-    }
-
-    /// Sets up a channel to `target`: an [`Instancer`], or what will be exchanged for one.
-    pub fn builder<T>(target: T) -> ChannelBuilder<T> {
-        ChannelBuilder::new(target)
-    }
 }
 
 impl<S> Channel<S> {

@@ -6,8 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use fleetward_client::{
-    AttemptBody, AttemptError, AttemptGuard, ClientSettings, Deadline, Exchange, ReplayBody,
-    RequestHead,
+    AttemptBody, AttemptError, ClientSettings, Deadline, Exchange, ReplayBody, RequestHead,
 };
 use fleetward_core::BoxError;
 use http::{HeaderName, HeaderValue};
@@ -15,15 +14,12 @@ use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::body::CallBody;
+use super::body::{CallBody, Guard};
 use super::head::Head;
 use super::rejected::Rejected;
 
 /// How many attempts of the call a server may have seen before this one.
 static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
-
-/// An attempt's hold on the request.
-pub(crate) type Guard = AttemptGuard<Body>;
 
 /// The request of a call.
 pub(super) struct Replay<'a> {

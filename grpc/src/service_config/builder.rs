@@ -9,6 +9,27 @@ use fleetward_core::outlier::OutlierDetection;
 use super::methods::{Methods, Name};
 use super::{MethodConfig, RetryThrottling, ServiceConfig};
 
+impl ServiceConfig {
+    /// Starts a configuration in code.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use fleetward_grpc::{HedgingPolicy, MethodConfig, RetryPolicy, ServiceConfig};
+    /// let hedged = MethodConfig::new().with_hedging(HedgingPolicy::new(Duration::from_millis(20)));
+    /// let config = ServiceConfig::builder()
+    ///     .method("/greet.Greeter/Hello", hedged)
+    ///     .service("greet.Greeter", MethodConfig::new().with_retry(RetryPolicy::default()))
+    ///     .every_other(MethodConfig::new().with_timeout(Duration::from_secs(5)))
+    ///     .balancer("round_robin")
+    ///     .build()?;
+    /// assert!(config.method("/greet.Greeter/Goodbye").retry().is_some());
+    /// # Ok::<(), fleetward_core::Error>(())
+    /// ```
+    pub fn builder() -> ServiceConfigBuilder {
+        ServiceConfigBuilder::default()
+    }
+}
+
 /// Makes a [`ServiceConfig`] in code; what is wrong with it is an error of [`build`](Self::build).
 #[derive(Clone, Debug, Default)]
 #[must_use]

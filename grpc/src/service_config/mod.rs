@@ -142,25 +142,6 @@ impl ServiceConfig {
         read(json, balancers).map_err(|error| error.with_operation("service config"))
     }
 
-    /// Starts a configuration in code.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use fleetward_grpc::{HedgingPolicy, MethodConfig, RetryPolicy, ServiceConfig};
-    /// let hedged = MethodConfig::new().with_hedging(HedgingPolicy::new(Duration::from_millis(20)));
-    /// let config = ServiceConfig::builder()
-    ///     .method("/greet.Greeter/Hello", hedged)
-    ///     .service("greet.Greeter", MethodConfig::new().with_retry(RetryPolicy::default()))
-    ///     .every_other(MethodConfig::new().with_timeout(Duration::from_secs(5)))
-    ///     .balancer("round_robin")
-    ///     .build()?;
-    /// assert!(config.method("/greet.Greeter/Goodbye").retry().is_some());
-    /// # Ok::<(), fleetward_core::Error>(())
-    /// ```
-    pub fn builder() -> ServiceConfigBuilder {
-        ServiceConfigBuilder::default()
-    }
-
     pub(crate) fn methods(&self) -> &Methods {
         &self.methods
     }

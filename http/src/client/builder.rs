@@ -15,6 +15,20 @@ use super::settings::Settings;
 use super::{Client, Shared};
 use crate::{ByStatus, Pool, RequestBody, RetryPolicy, header, operation};
 
+impl Client {
+    /// A client with the default settings of the instances that `instancer` names. Returns at once.
+    ///
+    /// Outside of a tokio runtime nothing can be followed: then every call ends with an error that says so.
+    pub fn new(instancer: impl Instancer) -> Self {
+        Self::builder(instancer).build()
+    }
+
+    /// Sets up a client of `target`: an [`Instancer`], or what will be exchanged for one.
+    pub fn builder<T>(target: T) -> ClientBuilder<T> {
+        ClientBuilder::new(target)
+    }
+}
+
 /// Settings of a [`Client`] of the service that `T` names.
 ///
 /// `T` is anything until [`build`](Self::build) needs an [`Instancer`]: what stands for one (a URL,

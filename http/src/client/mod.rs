@@ -16,7 +16,7 @@ use bytes::Bytes;
 use fleetward_client::{Attempts, Deadline};
 use fleetward_core::context::{ContextCarrier, WithContext};
 use fleetward_core::endpoints::Endpoints;
-use fleetward_core::{Balanced, BoxError, Error, Instancer, Retry};
+use fleetward_core::{Balanced, BoxError, Error, Retry};
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Body;
@@ -79,20 +79,6 @@ struct Shared<S> {
 
 /// For so long the body may be read of a response that is returned because the deadline has passed.
 const GRACE: Duration = Duration::from_secs(1);
-
-impl Client {
-    /// A client with the default settings of the instances that `instancer` names. Returns at once.
-    ///
-    /// Outside of a tokio runtime nothing can be followed: then every call ends with an error that says so.
-    pub fn new(instancer: impl Instancer) -> Self {
-        Self::builder(instancer).build()
-    }
-
-    /// Sets up a client of `target`: an [`Instancer`], or what will be exchanged for one.
-    pub fn builder<T>(target: T) -> ClientBuilder<T> {
-        ClientBuilder::new(target)
-    }
-}
 
 impl<S> Client<S> {
     /// The instances' clients, ready or not: to look at them, or to wait until there are some.
