@@ -8,6 +8,7 @@ mod environment;
 mod from_url;
 mod query;
 mod tls;
+mod variables;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,10 +21,10 @@ pub(crate) use agent::AgentUrl;
 pub use check::ConsulCheck;
 pub(crate) use credentials::Credentials;
 use credentials::{Kept, User};
-use environment::Environment;
 pub use query::Consistency;
 pub(crate) use query::Query;
 pub(crate) use tls::{Pem, TlsConfig};
+use variables::Environment;
 
 /// How to reach Consul, what to ask it for, and how to be registered in it.
 ///
@@ -287,7 +288,7 @@ impl ConsulConfig {
 
     /// With the token of the environment, where no other was given.
     pub(crate) fn with_environment(mut self) -> Self {
-        let process = Environment(&environment::process);
+        let process = Environment(&variables::process);
         self.credentials = self.credentials.with_token_of(&process);
         self
     }

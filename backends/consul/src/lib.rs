@@ -62,5 +62,4 @@ const _: () = {
     const fn promised<T: Clone + fmt::Debug + Send + Sync + 'static>() {}
     promised::<ConsulRegistry>();
     promised::<ConsulConfig>();
-    promised::<ConsulCursor>();
 };

@@ -1,6 +1,7 @@
 //! What a registry is made from, checked before anything is dialled.
 
 mod check;
+mod endpoint;
 mod from_url;
 mod tls;
 mod user;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use check::parse_endpoint;
+use endpoint::parse_endpoint;
 use fleetward_core::Error;
 use fleetward_core::registry::{Secret, redact};
 
@@ -297,7 +298,11 @@ impl fmt::Debug for EtcdConfig {
         f.debug_struct("EtcdConfig")
             .field(
                 "endpoints",
-                &self.endpoints.iter().map(|endpoint| check::shown(endpoint)).collect::<Vec<_>>(),
+                &self
+                    .endpoints
+                    .iter()
+                    .map(|endpoint| endpoint::shown(endpoint))
+                    .collect::<Vec<_>>(),
             )
             .field("user", &self.user)
             .field("tls", &self.is_tls())

@@ -7,7 +7,7 @@ use fleetward_core::Error;
 use fleetward_core::registry::{Secret, redact};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::Environment;
+use super::variables::Environment;
 
 /// The ACL token, and a user for HTTP's basic authentication.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fleetward_core::Error;
 use fleetward_core::registry::{Options, RegistryUrl, Secret, redact};
 
-use super::environment::{self, Environment};
+use super::variables::{self, Environment};
 use super::{ConsulCheck, ConsulConfig, Kept, User};
 
 impl ConsulConfig {
@@ -28,7 +28,7 @@ impl ConsulConfig {
     /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) for another scheme, an unknown
     /// option or a value that cannot be read.
     pub fn from_url(url: RegistryUrl) -> Result<Self, Error> {
-        Self::from_url_and(url, &Environment(&environment::process))
+        Self::from_url_and(url, &Environment(&variables::process))
     }
 
     pub(super) fn from_url_and(

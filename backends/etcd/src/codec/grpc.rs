@@ -10,8 +10,8 @@ use fleetward_core::{Address, Error, ErrorKind, Instance, Metadata, ServiceName}
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Codec;
 use super::json::{field, parse};
+use super::layout::Codec;
 
 #[derive(Debug)]
 pub(super) struct Grpc {

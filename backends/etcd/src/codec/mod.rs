@@ -5,9 +5,9 @@
 
 mod grpc;
 mod json;
+mod layout;
 mod plain;
 
-use std::fmt;
 use std::sync::Arc;
 
 use fleetward_core::discovery::{Entry, KeyChange};
@@ -15,26 +15,11 @@ use fleetward_core::{Error, ErrorKind, Instance, ServiceName};
 
 use crate::config::{EtcdCodec, EtcdConfig};
 use grpc::Grpc;
+pub(crate) use layout::Codec;
 use plain::Plain;
 
 /// The longest value that is read or written.
 const MAX_VALUE: usize = 64 * 1024;
-
-/// One layout.
-pub(crate) trait Codec: fmt::Debug + Send + Sync {
-    /// As the option `codec` has it.
-    fn name(&self) -> &'static str;
-
-    /// What all keys of a service start with, up to and including the last `/`.
-    fn root(&self, service: &ServiceName) -> String;
-
-    /// The value of an instance.
-    fn encode(&self, instance: &Instance) -> Result<Vec<u8>, Error>;
-
-    /// The instance in a value; `tail` is the key after the root. `None`: the value says that the
-    /// instance is gone.
-    fn decode(&self, tail: &str, value: &[u8]) -> Result<Option<Instance>, Error>;
-}
 
 /// The layout that the configuration chooses.
 pub(crate) fn codec(config: &EtcdConfig) -> Arc<dyn Codec> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fleetward_core::{Address, Error, ErrorKind, Instance, ServiceName};
 
-use super::Codec;
+use super::layout::Codec;
 
 #[derive(Debug)]
 pub(super) struct Plain {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use fleetward_core::Error;
 use fleetward_core::model::Host;
 use fleetward_core::registry::redact;
-use fleetward_core::{Address, Error};
 
+use super::endpoint::parse_endpoint;
 use super::{EtcdCodec, EtcdConfig};
 
 impl EtcdConfig {
@@ -89,36 +90,6 @@ impl EtcdConfig {
 
 /// etcd's own minimum (`--grpc-keepalive-min-time`).
 const MIN_KEEPALIVE: Duration = Duration::from_secs(5);
-
-/// Where etcd listens for clients unless told otherwise.
-const DEFAULT_PORT: &str = ":2379";
-
-/// Whether the endpoint asks for TLS, and its address.
-pub(super) fn parse_endpoint(endpoint: &str) -> Result<(bool, Address), Error> {
-    let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
-    let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
-    let port = if has_port { "" } else { DEFAULT_PORT };
-    let address: Address = format!("{endpoint}{port}").parse().map_err(|error: Error| {
-        Error::invalid_input(format!("not an etcd endpoint: {}", error.message()))
-            .with_context("endpoint", redact::address(endpoint))
-    })?;
-    match address.scheme() {
-        None | Some("http") => Ok((false, address)),
-        Some("https") => Ok((true, address)),
-        Some(_) => Err(Error::invalid_input(
-            "an etcd endpoint is host:port, with http:// or https:// in front if need be",
-        )
-        .with_context("endpoint", address.authority())),
-    }
-}
-
-/// What `Debug` shows of an endpoint: a user and a password may stand in one that is wrong.
-pub(super) fn shown(endpoint: &str) -> String {
-    match parse_endpoint(endpoint) {
-        Ok((_, address)) => address.to_string(),
-        Err(_) => redact::length(endpoint),
-    }
-}
 
 /// A part of a key: no empty, `.` or `..` segment inside, and nothing that a log would trip over.
 fn check_path(name: &'static str, path: &str) -> Result<(), Error> {
