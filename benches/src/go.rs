@@ -7,8 +7,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::error::{Error, Result};
 use crate::measure::Contender;
-use crate::{Error, Result};
 
 /// Where `scripts/bench` says that it is.
 const PROGRAM: &str = "FLEETWARD_GO_PEERS";

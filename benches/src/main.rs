@@ -1,10 +1,14 @@
 #![doc = include_str!("../README.md")]
 // A real clock is what is measured here, and a thread of its own is a measured client.
 #![allow(clippy::disallowed_methods)]
-#![cfg_attr(not(feature = "rows"), allow(dead_code, reason = "what is measured, and not only checked"))]
+#![cfg_attr(
+    not(feature = "rows"),
+    allow(dead_code, reason = "what is measured, and not only checked")
+)]
 
 mod calls;
 mod cpu;
+mod error;
 mod go;
 mod in_context;
 mod machine;
@@ -26,11 +30,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::error::Result;
+
 #[cfg(feature = "rows")]
 use crate::measure::Effort;
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
-type Result<T> = std::result::Result<T, Error>;
 
 #[derive(Parser)]
 #[command(about = "What fleetward costs, side by side with its peers")]

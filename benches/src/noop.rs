@@ -12,7 +12,7 @@ use fleetward_core::{DefaultEndpointer, Endpointer, Error, ErrorKind, Factory, I
 use tokio::runtime::Runtime;
 use tower_service::Service;
 
-use crate::Result;
+use crate::error::Result;
 use crate::members::{self, Weights};
 
 /// Answers at once with what it was given; not ready, if it is to be unhealthy.

@@ -6,7 +6,7 @@ use std::path::Path;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
-use crate::Result;
+use crate::error::Result;
 use crate::measure::short;
 use crate::section::{Bar, Bars, Line, Plot};
 

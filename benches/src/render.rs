@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::error::Result;
 use crate::measure::short;
 use crate::reasons::Reasons;
 use crate::section::{Section, Table, Target};
-use crate::{Result, machine, plot, rows};
+use crate::{machine, plot, rows};
 
 /// What the figures depend on, beside the machine.
 const VERSIONS: &[&str] =

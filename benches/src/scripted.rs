@@ -12,7 +12,7 @@ use fleetward_core::{
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::Result;
+use crate::error::Result;
 
 /// What a factory makes here: there is nobody to call.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::Result;
+use crate::error::Result;
 use crate::measure::{Effort, short};
 use crate::rows::Row;
 use crate::section::{Beside, Section, Table};

@@ -9,22 +9,11 @@ mod layers;
 mod pick;
 #[cfg(feature = "rows")]
 pub(crate) mod registry;
+mod row;
 #[cfg(feature = "rows")]
 pub(crate) mod whole_call;
 
-use crate::Result;
-use crate::measure::Effort;
-use crate::section::Section;
-
-/// One row: a section of the document.
-pub(crate) struct Row {
-    /// Names its results' file and picks it with `--only`.
-    pub(crate) name: &'static str,
-    /// Its heading.
-    pub(crate) title: &'static str,
-    /// Measures. A part that cannot run here is said in [`Section::skipped`], not an error.
-    pub(crate) run: fn(&Effort) -> Result<Section>,
-}
+pub(crate) use self::row::Row;
 
 #[cfg(feature = "rows")]
 pub(crate) const ALL: &[Row] = &[

@@ -4,8 +4,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::network::{Conditions, Fate};
 use super::pump::pump;
-use super::{Conditions, Fate};
 
 /// Carries bytes both ways until both sides have ended, or fate strikes. Calls `left` once when
 /// the client has ended its side and the server was told.

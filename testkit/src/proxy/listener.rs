@@ -7,24 +7,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::connection::carry;
-use super::{Connection, Fate, Shared};
+use super::network::{Connection, Fate, Network};
 
 /// Until it is aborted.
-pub(super) async fn accept(listener: TcpListener, target: SocketAddr, shared: Arc<Shared>) {
+pub(super) async fn accept(listener: TcpListener, target: SocketAddr, network: Arc<Network>) {
     loop {
         // Only a client that hung up already, or a lack of file descriptors.
         let Ok((client, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;
         };
-        let (number, fate) = enlist(&shared);
-        tokio::spawn(serve(client, target, number, fate, shared.clone()));
+        let (number, fate) = enlist(&network);
+        tokio::spawn(serve(client, target, number, fate, network.clone()));
     }
 }
 
 /// Counted before anything else happens, so that a fault that comes next finds it.
-fn enlist(shared: &Shared) -> (u64, watch::Receiver<Fate>) {
-    let mut connections = shared.connections();
+fn enlist(network: &Network) -> (u64, watch::Receiver<Fate>) {
+    let mut connections = network.connections();
     let begin = if connections.swallowing { Fate::Silent } else { Fate::Alive };
     let (sender, fate) = watch::channel(begin);
     connections.accepted += 1;
@@ -38,7 +38,7 @@ async fn serve(
     target: SocketAddr,
     number: u64,
     mut fate: watch::Receiver<Fate>,
-    shared: Arc<Shared>,
+    network: Arc<Network>,
 ) {
     let server = tokio::select! {
         server = TcpStream::connect(target) => server.ok(),
@@ -47,14 +47,14 @@ async fn serve(
     match server {
         Some(server) => {
             let left = || {
-                if let Some(connection) = shared.connections().open.get_mut(&number) {
+                if let Some(connection) = network.connections().open.get_mut(&number) {
                     connection.left = true;
                 }
             };
-            carry(client, server, fate, shared.conditions.subscribe(), left).await;
+            carry(client, server, fate, network.conditions.subscribe(), left).await;
         }
         // What the client would see without a proxy in between.
         None => drop(client.set_zero_linger()),
     }
-    shared.connections().open.remove(&number);
+    network.connections().open.remove(&number);
 }

@@ -26,18 +26,19 @@
 
 mod connection;
 mod listener;
+mod network;
 mod pump;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::network::{Conditions, Connections, Fate, Network};
 use crate::HeldAddress;
 
 /// A proxy in front of one address. Dropping it ends its connections.
@@ -45,46 +46,8 @@ pub struct FaultProxy {
     target: SocketAddr,
     /// Held also while connections are refused.
     address: HeldAddress,
-    shared: Arc<Shared>,
+    network: Arc<Network>,
     accepting: tokio::sync::Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the proxy and its tasks have in common.
-struct Shared {
-    conditions: watch::Sender<Conditions>,
-    connections: Mutex<Connections>,
-}
-
-/// How the bytes travel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Conditions {
-    latency: Duration,
-    bandwidth: Option<NonZeroU64>,
-    slices: Option<NonZeroUsize>,
-}
-
-#[derive(Default)]
-struct Connections {
-    accepted: u64,
-    /// New ones begin as half open.
-    swallowing: bool,
-    open: HashMap<u64, Connection>,
-}
-
-struct Connection {
-    fate: watch::Sender<Fate>,
-    /// The client has ended its side.
-    left: bool,
-}
-
-/// What becomes of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Alive,
-    /// Both sockets stay open, and everything that comes is dropped.
-    Silent,
-    Cut,
-    Reset,
 }
 
 impl FaultProxy {
@@ -94,10 +57,10 @@ impl FaultProxy {
     /// If no address is free.
     pub async fn start(target: SocketAddr) -> Self {
         let (conditions, _) = watch::channel(Conditions::default());
-        let shared = Arc::new(Shared { conditions, connections: Mutex::default() });
+        let network = Arc::new(Network { conditions, connections: Mutex::default() });
         let address = HeldAddress::claim();
         let accepting = tokio::sync::Mutex::default();
-        let proxy = Self { target, address, shared, accepting };
+        let proxy = Self { target, address, network, accepting };
         proxy.accept().await;
         proxy
     }
@@ -114,20 +77,20 @@ impl FaultProxy {
 
     /// Delays all bytes, each way, by so much. They keep their distance and order.
     pub fn set_latency(&self, latency: Duration) {
-        self.shared.conditions.send_modify(|conditions| conditions.latency = latency);
+        self.network.conditions.send_modify(|conditions| conditions.latency = latency);
     }
 
     /// Lets at most so many bytes a second through each way of each connection; 0 for any number.
     pub fn set_bandwidth(&self, bytes_per_second: u64) {
         let bandwidth = NonZeroU64::new(bytes_per_second);
-        self.shared.conditions.send_modify(|conditions| conditions.bandwidth = bandwidth);
+        self.network.conditions.send_modify(|conditions| conditions.bandwidth = bandwidth);
     }
 
     /// Forwards at most so many bytes at a time, so that a reader sees its messages in pieces; 0
     /// for as they come.
     pub fn set_slices(&self, bytes: usize) {
         let slices = NonZeroUsize::new(bytes);
-        self.shared.conditions.send_modify(|conditions| conditions.slices = slices);
+        self.network.conditions.send_modify(|conditions| conditions.slices = slices);
     }
 
     /// Closes every connection, on both sides.
@@ -175,15 +138,15 @@ impl FaultProxy {
             let listener = listener.unwrap_or_else(|error| {
                 panic!("the proxy cannot listen on {}: {error}", self.addr())
             });
-            let (target, shared) = (self.target, self.shared.clone());
-            *accepting = Some(tokio::spawn(listener::accept(listener, target, shared)));
+            let (target, network) = (self.target, self.network.clone());
+            *accepting = Some(tokio::spawn(listener::accept(listener, target, network)));
         }
     }
 
     /// A perfect network again. Connections that are [half open](Self::half_open) stay so, as those
     /// that a firewall forgot: their bytes are lost.
     pub async fn heal(&self) {
-        self.shared.conditions.send_replace(Conditions::default());
+        self.network.conditions.send_replace(Conditions::default());
         self.connections().swallowing = false;
         self.accept().await;
     }
@@ -213,13 +176,7 @@ impl FaultProxy {
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.shared.connections()
-    }
-}
-
-impl Shared {
-    fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.network.connections()
     }
 }
 
@@ -237,7 +194,7 @@ impl fmt::Debug for FaultProxy {
         f.debug_struct("FaultProxy")
             .field("address", &self.addr())
             .field("target", &self.target)
-            .field("conditions", &*self.shared.conditions.borrow())
+            .field("conditions", &*self.network.conditions.borrow())
             .field("open", &self.open_connections())
             .finish_non_exhaustive()
     }

@@ -8,7 +8,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Conditions, Fate};
+use super::network::{Conditions, Fate};
 
 /// What was read, and when it may arrive.
 type Chunk = (Instant, Vec<u8>);

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use self::of_go::OfGo;
 use self::ours::{Ours, ROUND_ROBIN};
 use self::subject::{Change, Sample, Subject};
-use crate::Result;
+use crate::error::Result;
 use crate::go::{self, Go};
 use crate::measure::{Effort, Figure, figure, short};
 use crate::rows::Row;

@@ -2,7 +2,7 @@
 
 use super::ours::ROUND_ROBIN;
 use super::subject::{Change, Sample, Subject};
-use crate::Result;
+use crate::error::Result;
 use crate::go::Go;
 
 pub(crate) const GO_KIT: &str = "go-kit DefaultEndpointer";

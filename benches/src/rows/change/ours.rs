@@ -8,7 +8,7 @@ use fleetward_core::endpoints::EndpointSet;
 use tokio::runtime::{Builder, Runtime};
 
 use super::subject::{Change, Sample, Subject, measured};
-use crate::Result;
+use crate::error::Result;
 use crate::scripted::{Nobody, ScriptedClient};
 
 pub(crate) const ROUND_ROBIN: &str = "fleetward, round robin";

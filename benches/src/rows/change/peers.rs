@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use super::ours::ROUND_ROBIN;
 use super::subject::{Change, Sample, Subject, measured};
-use crate::Result;
+use crate::error::Result;
 use crate::members::{Weights, instance};
 use crate::noop::NoOp;
 use crate::rows::pick::{Measured, PINGORA_MAX, tower_measured};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fleetward_balancers::RoundRobin;
 use tokio::runtime::Builder;
 
-use crate::Result;
+use crate::error::Result;
 use crate::measure::{Effort, short};
 use crate::scripted::ScriptedClient;
 use crate::section::Table;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{Result, cpu};
+use crate::cpu;
+use crate::error::Result;
 
 /// What happens to the instance in the middle of the list, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

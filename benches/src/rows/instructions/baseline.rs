@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::error::Result;
 use crate::machine::rustc;
 
 /// How much more a path may cost. Another version of a dependency may change a few instructions;

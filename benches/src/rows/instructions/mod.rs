@@ -13,7 +13,7 @@ use std::process::Command;
 use self::baseline::{Baseline, Cost};
 use self::paths::{Path, names};
 use super::Row;
-use crate::Result;
+use crate::error::Result;
 use crate::measure::{Effort, short};
 use crate::section::{Section, Table};
 

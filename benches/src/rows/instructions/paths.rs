@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use crate::Result;
+use crate::error::Result;
 use crate::members::Members;
 use crate::noop::Endpoints;
 use crate::rows::{layers, pick};

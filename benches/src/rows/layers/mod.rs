@@ -2,6 +2,7 @@
 
 #[cfg(feature = "peers")]
 mod peers;
+mod stack;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +13,11 @@ use fleetward_core::retry::RatioBudget;
 use fleetward_core::{Balanced, DefaultEndpointer, Retry};
 use tower_layer::Layer;
 
+pub(crate) use self::stack::Stack;
+use self::stack::{BALANCED, DEADLINE, EVERYTHING, EWMA, GO_KIT, RETRY};
 use super::Row;
-use crate::Result;
 use crate::calls::Calls;
+use crate::error::Result;
 use crate::go::{self, Go};
 use crate::in_context::InContext;
 use crate::measure::{Contender, Effort, Figure, race, short};
@@ -25,20 +28,6 @@ use crate::section::{Bar, Bars, Beside, Section, Table, Target};
 pub(crate) const ROW: Row = Row { name: "layers", title: "Through the layers", run };
 
 const SIZE: usize = 100;
-
-/// A stack of layers: makes so many calls, and says how many succeeded.
-pub(crate) struct Stack<'a> {
-    pub(crate) name: &'static str,
-    pub(crate) beside: Option<&'static str>,
-    pub(crate) calls: Box<dyn Fn(u64) -> u64 + 'a>,
-}
-
-const BALANCED: &str = "Balanced, round_robin";
-const EWMA: &str = "Balanced, peak_ewma";
-const RETRY: &str = "Balanced + Retry";
-const DEADLINE: &str = "Balanced + Retry + deadline";
-const GO_KIT: &str = "go-kit Retry + RoundRobin";
-const EVERYTHING: &str = "everything";
 
 fn run(effort: &Effort) -> Result<Section> {
     let (plain, watched) = endpoints(SIZE)?;

@@ -10,9 +10,9 @@ use tower::retry::{Policy, Retry};
 use tower::timeout::Timeout;
 use tower_service::Service;
 
-use super::{BALANCED, DEADLINE, RETRY, Stack};
-use crate::Result;
+use super::stack::{BALANCED, DEADLINE, RETRY, Stack};
 use crate::calls::Calls;
+use crate::error::Result;
 use crate::rows::pick::tower_p2c;
 
 /// Each in a runtime of its own, on the caller's thread.

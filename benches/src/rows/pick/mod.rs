@@ -14,7 +14,7 @@ pub(crate) use self::ours::{ALL, Picking, Through};
 pub(crate) use self::peers::{Measured, PINGORA_MAX, tower_measured, tower_p2c};
 use self::subject::{OfGo, Subject};
 use super::Row;
-use crate::Result;
+use crate::error::Result;
 use crate::go::{self, Go};
 use crate::measure::{Effort, Figure, race, short};
 use crate::members::{Members, UNHEALTHY, Weights, is_unhealthy};

@@ -8,7 +8,7 @@ use fleetward_core::balancing::Prepared;
 use fleetward_core::{Balanced, Balancer};
 
 use super::subject::{Subject, with_workers};
-use crate::Result;
+use crate::error::Result;
 use crate::measure::Contender;
 use crate::members::{Members, Weights};
 use crate::noop::{Endpoints, NoOp};

@@ -25,8 +25,8 @@ use volo::loadbalance::LoadBalance;
 use volo::loadbalance::random::WeightedRandomBalance;
 
 use super::subject::{Subject, with_workers};
-use crate::Result;
 use crate::calls::Calls;
+use crate::error::Result;
 use crate::measure::Contender;
 use crate::members::{Weights, instance, is_unhealthy};
 use crate::noop::NoOp;

@@ -9,7 +9,7 @@ use tonic::Request;
 use tonic::client::Grpc;
 use tonic_prost::ProstCodec;
 
-use crate::Result;
+use crate::error::Result;
 use crate::measure::figure;
 use crate::rows::whole_call::echo::{Message, PATH};
 use crate::section::Table;

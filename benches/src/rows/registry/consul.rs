@@ -7,7 +7,7 @@ use fleetward_testkit::servers::{Consul, Server};
 
 use super::latency::Writes;
 use super::{idle, latency, version};
-use crate::Result;
+use crate::error::Result;
 use crate::measure::Effort;
 use crate::section::{Section, Table, Target};
 

@@ -7,7 +7,7 @@ use fleetward_testkit::servers::{Etcd, Server};
 
 use super::latency::Writes;
 use super::{cold, idle, latency, version};
-use crate::Result;
+use crate::error::Result;
 use crate::measure::Effort;
 use crate::rows::whole_call::servers::EchoProcess;
 use crate::section::{Section, Table, Target};

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use fleetward::{DefaultEndpointer, Endpointer, Instance, RegistryHandle};
 
+use crate::cpu;
+use crate::error::Result;
 use crate::measure::{Effort, short};
 use crate::scripted::Nobody;
 use crate::section::Table;
-use crate::{Result, cpu};
 
 pub(crate) const SERVICES: usize = 100;
 

@@ -6,10 +6,10 @@ use fleetward::{Balanced, DefaultEndpointer, Endpointer, Instance, Instancer};
 use fleetward_balancers::RoundRobin;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::measure::short;
 use crate::scripted::Nobody;
 use crate::section::{Beside, Table};
-use crate::{Error, Result};
 
 /// How a registry is written to by hand, as another program would.
 pub(crate) trait Writes {

@@ -6,10 +6,11 @@ use std::process::Command;
 use fleetward_balancers::RoundRobin;
 use tokio::runtime::Builder;
 
+use crate::cpu;
+use crate::error::Result;
 use crate::measure::{Effort, short};
 use crate::scripted::ScriptedClient;
 use crate::section::{Beside, Section, Table, Target};
-use crate::{Result, cpu};
 
 const OURS: &str = "fleetward";
 

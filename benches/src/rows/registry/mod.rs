@@ -8,7 +8,7 @@ mod latency;
 pub(crate) mod memory;
 mod version;
 
-use crate::Result;
+use crate::error::Result;
 use crate::measure::Effort;
 use crate::rows::Row;
 use crate::section::{Section, Table};
@@ -32,7 +32,7 @@ fn run(effort: &Effort) -> Result<Section> {
         Box::pin(consul::measure(effort, &mut latencies, &mut idle, &mut section)).await?;
         let tables = [latencies, idle, cold];
         section.tables.extend(tables.into_iter().filter(|table: &Table| !table.rows.is_empty()));
-        Ok::<_, crate::Error>(())
+        Ok::<_, crate::error::Error>(())
     })?;
     memory::measure(effort, &mut section)?;
     Ok(section)

@@ -22,7 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
 
 use super::load::{self, Load, Sample};
-use crate::Result;
+use crate::error::Result;
 
 /// One of the contenders, connected.
 pub(crate) struct Client {

@@ -12,7 +12,8 @@ use tonic::client::{Grpc, GrpcService};
 use tonic_prost::ProstCodec;
 
 use super::echo::{Message, PATH};
-use crate::{Error, Result, cpu};
+use crate::cpu;
+use crate::error::{Error, Result};
 
 /// What is sent at a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use self::clients::{BALANCE_CHANNEL, CHANNELS, Client, EVERYTHING, FLOOR, ROUND_ROBIN};
 use self::load::{Load, Sample};
 use self::servers::EchoProcess;
-use crate::Result;
+use crate::error::Result;
 use crate::measure::{Effort, Figure, figure, short};
 use crate::rows::Row;
 use crate::section::{Axis, Beside, Line, Plot, Section, Table, Target};

@@ -9,7 +9,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use super::echo::EchoServer;
-use crate::Result;
+use crate::error::Result;
 
 /// An echo server. It ends with this handle, and with this process.
 pub(crate) struct EchoProcess {

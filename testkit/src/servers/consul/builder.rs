@@ -9,6 +9,36 @@ use super::super::tls::{Authority, Tls};
 use super::{Addresses, Consul, ConsulCluster, Launch, Mode};
 use crate::HeldAddress;
 
+impl Consul {
+    /// Starts an agent in `-dev` mode and waits until it answers. It keeps nothing: started again
+    /// it is empty, and its index begins anew.
+    ///
+    /// # Panics
+    ///
+    /// If there is no Consul; see [`start_or_skip`](Self::start_or_skip).
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// Like [`start`](Self::start), or `None` where there is no Consul and it is not CI.
+    ///
+    /// ```no_run
+    /// # use fleetward_testkit::servers::Consul;
+    /// # async fn test() {
+    /// let Some(consul) = Consul::start_or_skip().await else { return };
+    /// consul.put("/v1/agent/service/register", r#"{"Name":"a","Port":80}"#).await;
+    /// # }
+    /// ```
+    pub async fn start_or_skip() -> Option<Self> {
+        Self::builder().start_or_skip().await
+    }
+
+    /// Data that is kept, access control, TLS, more servers, configuration.
+    pub fn builder() -> ConsulBuilder {
+        ConsulBuilder::default()
+    }
+}
+
 /// Builds a [`Consul`] or a [`ConsulCluster`].
 #[derive(Clone, Debug, Default)]
 #[must_use]

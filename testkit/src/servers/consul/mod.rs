@@ -44,34 +44,6 @@ pub struct Consul {
 }
 
 impl Consul {
-    /// Starts an agent in `-dev` mode and waits until it answers. It keeps nothing: started again
-    /// it is empty, and its index begins anew.
-    ///
-    /// # Panics
-    ///
-    /// If there is no Consul; see [`start_or_skip`](Self::start_or_skip).
-    pub async fn start() -> Self {
-        Self::builder().start().await
-    }
-
-    /// Like [`start`](Self::start), or `None` where there is no Consul and it is not CI.
-    ///
-    /// ```no_run
-    /// # use fleetward_testkit::servers::Consul;
-    /// # async fn test() {
-    /// let Some(consul) = Consul::start_or_skip().await else { return };
-    /// consul.put("/v1/agent/service/register", r#"{"Name":"a","Port":80}"#).await;
-    /// # }
-    /// ```
-    pub async fn start_or_skip() -> Option<Self> {
-        Self::builder().start_or_skip().await
-    }
-
-    /// Data that is kept, access control, TLS, more servers, configuration.
-    pub fn builder() -> ConsulBuilder {
-        ConsulBuilder::default()
-    }
-
     /// The address for clients, `host:port`, without TLS.
     pub fn endpoint(&self) -> String {
         self.addresses.http.to_string()

@@ -8,26 +8,34 @@ use super::super::binary::{Server, demand, require};
 use super::super::folder::Folder;
 use super::super::process::Process;
 use super::super::tls::{Authority, Tls};
-use super::{Addresses, Etcd, EtcdCluster, Launch};
+use super::{Addresses, Etcd, EtcdCluster, EtcdVersion, Launch};
 use crate::HeldAddress;
 
-/// Which etcd to start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EtcdVersion {
-    /// The oldest that is tested.
-    V3_4,
-    /// The newest that is tested, or whatever `ETCD_BIN` names.
-    #[default]
-    V3_5,
-}
+impl Etcd {
+    /// Starts an etcd of one member and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// If there is no etcd; see [`start_or_skip`](Self::start_or_skip).
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
 
-impl EtcdVersion {
-    pub(super) fn server(self) -> Server {
-        match self {
-            Self::V3_4 => Server::Etcd34,
-            Self::V3_5 => Server::Etcd,
-        }
+    /// Like [`start`](Self::start), or `None` where there is no etcd and it is not CI.
+    ///
+    /// ```no_run
+    /// # use fleetward_testkit::servers::Etcd;
+    /// # async fn test() {
+    /// let Some(etcd) = Etcd::start_or_skip().await else { return };
+    /// # }
+    /// ```
+    pub async fn start_or_skip() -> Option<Self> {
+        Self::builder().start_or_skip().await
+    }
+
+    /// Another version, TLS, more members, arguments.
+    pub fn builder() -> EtcdBuilder {
+        EtcdBuilder::default()
     }
 }
 

@@ -6,6 +6,7 @@ mod cluster;
 mod ctl;
 mod http;
 mod launch;
+mod version;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,9 +16,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use self::addresses::Addresses;
-pub use self::builder::{EtcdBuilder, EtcdVersion};
+pub use self::builder::EtcdBuilder;
 pub use self::cluster::EtcdCluster;
 use self::launch::Launch;
+pub use self::version::EtcdVersion;
 use super::folder::Folder;
 use super::process::Process;
 use super::tls::Tls;
@@ -46,32 +48,6 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Starts an etcd of one member and waits until it answers.
-    ///
-    /// # Panics
-    ///
-    /// If there is no etcd; see [`start_or_skip`](Self::start_or_skip).
-    pub async fn start() -> Self {
-        Self::builder().start().await
-    }
-
-    /// Like [`start`](Self::start), or `None` where there is no etcd and it is not CI.
-    ///
-    /// ```no_run
-    /// # use fleetward_testkit::servers::Etcd;
-    /// # async fn test() {
-    /// let Some(etcd) = Etcd::start_or_skip().await else { return };
-    /// # }
-    /// ```
-    pub async fn start_or_skip() -> Option<Self> {
-        Self::builder().start_or_skip().await
-    }
-
-    /// Another version, TLS, more members, arguments.
-    pub fn builder() -> EtcdBuilder {
-        EtcdBuilder::default()
-    }
-
     /// The URL for clients: `https` with TLS, `http` without.
     pub fn client_url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
