@@ -87,10 +87,6 @@ fn list(root: &Path, service: &ServiceName) -> Result<Listing<String>, Error> {
 impl Source for Directory {
     type Cursor = String;
 
-    fn is_polled(&self) -> bool {
-        true
-    }
-
     async fn list(&self, service: &ServiceName) -> Result<Listing<String>, Error> {
         let (root, service) = (self.root.clone(), service.clone());
         blocking(move || list(&root, &service)).await

@@ -5,6 +5,7 @@
 mod black_hole;
 #[cfg(all(feature = "grpc", feature = "health"))]
 mod checked;
+mod circles;
 #[cfg(all(feature = "grpc", feature = "http", feature = "health"))]
 mod compositions;
 mod connect;
