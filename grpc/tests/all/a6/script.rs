@@ -142,7 +142,10 @@ impl Scripted {
                 Op::Sleep(millis) => sleep(Duration::from_millis(millis)).await,
                 Op::Head => sending = respond.send_response(head(), false).ok(),
                 Op::Say(message) => {
-                    let _ = sending.as_mut().unwrap().send_data(framed(message), false);
+                    // Nothing if the client has cancelled the call before its head.
+                    if let Some(sending) = &mut sending {
+                        let _ = sending.send_data(framed(message), false);
+                    }
                 }
                 Op::End(code, more) => {
                     let mut trailers = HeaderMap::new();
