@@ -14,12 +14,12 @@ use fleetward_core::balancing::{PickContext, Prepared, ReadySet, pick_allowed};
 use fleetward_core::endpoints::Member;
 
 /// The balancers of groups, by key.
-pub(crate) struct Kept<K, B> {
+pub(crate) struct GroupCache<K, B> {
     make: Box<dyn Fn() -> B + Send + Sync>,
     by_key: Mutex<BTreeMap<K, Arc<B>>>,
 }
 
-impl<K: Ord, B> Kept<K, B> {
+impl<K: Ord, B> GroupCache<K, B> {
     pub(crate) fn new(make: impl Fn() -> B + Send + Sync + 'static) -> Self {
         Self { make: Box::new(make), by_key: Mutex::default() }
     }
@@ -51,9 +51,9 @@ impl<K: Ord, B> Kept<K, B> {
     }
 }
 
-impl<K, B> fmt::Debug for Kept<K, B> {
+impl<K, B> fmt::Debug for GroupCache<K, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").finish_non_exhaustive()
+        f.debug_struct("GroupCache").finish_non_exhaustive()
     }
 }
 
@@ -61,7 +61,7 @@ impl<K, B> fmt::Debug for Kept<K, B> {
 #[derive(Debug, Default)]
 pub(crate) struct Part {
     pub(crate) ready: Vec<usize>,
-    pub(crate) resting: Vec<Member>,
+    pub(crate) not_ready: Vec<Member>,
     /// Of all calls, relative to the other parts.
     pub(crate) share: f64,
 }
@@ -79,7 +79,7 @@ struct Group<B> {
     members: Vec<Member>,
     /// Where the members stand in the whole set.
     positions: Vec<usize>,
-    resting: Vec<Member>,
+    not_ready: Vec<Member>,
     prepared: Option<Prepared>,
     /// The sum of the shares up to this group's, of all.
     up_to: f64,
@@ -91,7 +91,7 @@ impl<B: Balancer + 'static> Grouped<B> {
     pub(crate) fn new<K: Ord>(
         endpoints: &ReadySet<'_>,
         parts: impl IntoIterator<Item = (K, Part)>,
-        kept: &Kept<K, B>,
+        kept: &GroupCache<K, B>,
     ) -> Self {
         let members = endpoints.members();
         let parts: Vec<_> = parts
@@ -106,17 +106,17 @@ impl<B: Balancer + 'static> Grouped<B> {
                 up_to += if total > 0.0 { part.share / total } else { 1.0 };
                 let members: Vec<_> = part.ready.iter().map(|&at| members[at].clone()).collect();
                 let balancer = kept.get(key);
-                let set = ReadySet::new(&members).with_resting(&part.resting);
+                let set = ReadySet::new(&members).with_not_ready(&part.not_ready);
                 let prepared = balancer.prepare(&set);
-                let (positions, resting) = (part.ready, part.resting);
-                Group { balancer, members, positions, resting, prepared, up_to }
+                let (positions, not_ready) = (part.ready, part.not_ready);
+                Group { balancer, members, positions, not_ready, prepared, up_to }
             })
             .collect();
         Self { len: members.len(), groups }
     }
 
     /// As what is to be prepared for a set, by which balancers are kept.
-    pub(crate) fn into_prepared<K: Ord>(self, kept: &Kept<K, B>) -> Prepared {
+    pub(crate) fn into_prepared<K: Ord>(self, kept: &GroupCache<K, B>) -> Prepared {
         kept.retain_used();
         Box::new(self)
     }
@@ -174,7 +174,7 @@ struct Picked {
 impl<B: Balancer> Group<B> {
     fn pick(&self, context: &PickContext<'_>) -> Option<Picked> {
         let set = ReadySet::new(&self.members)
-            .with_resting(&self.resting)
+            .with_not_ready(&self.not_ready)
             .with_prepared(self.prepared.as_ref());
         let picked = pick_allowed(&*self.balancer, &set, context)?;
         let excluded = context.excludes(&self.members[picked]);

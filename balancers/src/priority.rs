@@ -9,7 +9,7 @@ use fleetward_core::registry::Options;
 use fleetward_core::{Balancer, Error, Instance};
 
 use crate::draws::Draws;
-use crate::groups::{Grouped, Kept, Part};
+use crate::groups::{GroupCache, Grouped, Part};
 
 /// Sends calls to the best priority level, and moves them to the next ones as its instances fail.
 ///
@@ -57,7 +57,7 @@ pub struct Priority<B> {
     overprovisioning: u32,
     panic_threshold: u32,
     draws: Draws,
-    kept: Kept<u32, B>,
+    kept: GroupCache<u32, B>,
 }
 
 impl<B: Balancer + 'static> Priority<B> {
@@ -68,7 +68,7 @@ impl<B: Balancer + 'static> Priority<B> {
             overprovisioning: 140,
             panic_threshold: 50,
             draws: Draws::default(),
-            kept: Kept::new(make),
+            kept: GroupCache::new(make),
         }
     }
 
@@ -121,10 +121,10 @@ impl<B: Balancer + 'static> Priority<B> {
                 level.healthy.push(at);
             }
         }
-        for member in endpoints.resting() {
+        for member in endpoints.not_ready() {
             let level = levels.entry((self.level)(member.instance())).or_default();
             level.total += 1;
-            level.part.resting.push(member.clone());
+            level.part.not_ready.push(member.clone());
         }
         self.set_shares(&mut levels);
         let parts = levels.into_iter().map(|(key, level)| (key, level.part));
@@ -153,7 +153,7 @@ impl<B: Balancer + 'static> Priority<B> {
 
 #[derive(Default)]
 struct Level {
-    /// Ready and resting.
+    /// Ready and not ready.
     total: usize,
     /// Those of the part's that are.
     healthy: Vec<usize>,
@@ -163,7 +163,7 @@ struct Level {
 /// The instances of a level.
 #[derive(Clone, Copy)]
 struct Counts {
-    /// Ready or resting, and not draining: at least one.
+    /// Ready or not ready, and not draining: at least one.
     total: usize,
     ready: usize,
     /// Of those that are ready.

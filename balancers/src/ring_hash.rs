@@ -7,9 +7,9 @@ use fleetward_core::registry::Options;
 use fleetward_core::{Balancer, Error};
 
 use crate::HashKey;
-use crate::guide::Guide;
 use crate::hashing::{ByKey, KeyOptions, Owners};
 use crate::key::hash;
+use crate::sorted_index::SortedIndex;
 
 /// Calls with the same key to the same endpoint, by hashing both onto a ring.
 ///
@@ -135,7 +135,7 @@ impl Balancer for RingHash {
 
 #[derive(Debug)]
 struct Ring {
-    hashes: Guide,
+    hashes: SortedIndex,
     owners: Owners,
 }
 
@@ -160,7 +160,7 @@ impl Ring {
         }
         entries.sort_unstable();
         let (hashes, positions) = entries.into_iter().unzip();
-        Self { hashes: Guide::new(hashes), owners: Owners::new(positions, endpoints) }
+        Self { hashes: SortedIndex::new(hashes), owners: Owners::new(positions, endpoints) }
     }
 
     fn entry(&self, hash: u64) -> usize {

@@ -7,7 +7,7 @@ use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
 use fleetward_core::registry::Options;
 use fleetward_core::{Balancer, Error, Instance};
 
-use crate::groups::{Grouped, Kept, Part};
+use crate::groups::{GroupCache, Grouped, Part};
 use crate::turns::Turns;
 
 /// Sends given shares of the calls to given instances, the remainder to the rest: for a canary.
@@ -42,7 +42,7 @@ pub struct Split<B> {
     /// The place in a sequence that goes around evenly.
     turns: Turns,
     start: u64,
-    kept: Kept<usize, B>,
+    kept: GroupCache<usize, B>,
 }
 
 struct Rule {
@@ -58,7 +58,7 @@ impl<B: Balancer + 'static> Split<B> {
     /// Without rules: all are the rest. `make` makes the balancer of the rest and of each rule.
     pub fn new(make: impl Fn() -> B + Send + Sync + 'static) -> Self {
         let (turns, start) = (Turns::default(), fastrand::u64(..));
-        Self { rules: Vec::new(), turns, start, kept: Kept::new(make) }
+        Self { rules: Vec::new(), turns, start, kept: GroupCache::new(make) }
     }
 
     /// Gives a share of the calls, 0 to 1, to the instances that the rule applies to. What is outside
@@ -118,8 +118,8 @@ impl<B: Balancer + 'static> Split<B> {
         for (at, member) in endpoints.iter().enumerate() {
             parts[part_of(member.instance())].1.ready.push(at);
         }
-        for member in endpoints.resting() {
-            parts[part_of(member.instance())].1.resting.push(member.clone());
+        for member in endpoints.not_ready() {
+            parts[part_of(member.instance())].1.not_ready.push(member.clone());
         }
         let rest_is_there =
             parts[0].1.ready.iter().any(|&at| !endpoints[at].instance().is_draining());

@@ -4,8 +4,8 @@ use fleetward_core::Balancer;
 use fleetward_core::balancing::{PickContext, Prepared, ReadySet};
 use fleetward_core::endpoints::Member;
 
-use crate::halving::Halving;
 use crate::schedule::smooth;
+use crate::stride::StrideSchedule;
 use crate::turns::Turns;
 
 /// Each endpoint in turn, as often as its weight says, and evenly spread.
@@ -111,7 +111,7 @@ fn ticket(turn: u64) -> u64 {
 enum Plan {
     Equal,
     Order(Box<[u32]>),
-    Halves(Halving),
+    Halves(StrideSchedule),
     Nobody,
 }
 
@@ -123,7 +123,7 @@ impl Plan {
         let weights: Vec<u32> = endpoints.iter().map(|member| member.instance().weight()).collect();
         match smooth(&weights, start) {
             Some(order) => Self::Order(order),
-            None => Halving::new(&weights, start).map_or(Self::Nobody, Self::Halves),
+            None => StrideSchedule::new(&weights, start).map_or(Self::Nobody, Self::Halves),
         }
     }
 }

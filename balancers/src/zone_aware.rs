@@ -8,7 +8,7 @@ use fleetward_core::registry::Options;
 use fleetward_core::{Balancer, Error, Subscription};
 
 use crate::draws::Draws;
-use crate::groups::{Grouped, Kept, Part};
+use crate::groups::{GroupCache, Grouped, Part};
 
 /// Sends as many calls to instances in the caller's own zone as these can carry, so that all
 /// instances get about the same.
@@ -51,7 +51,7 @@ pub struct ZoneAware<B> {
     callers: Callers,
     min_size: usize,
     draws: Draws,
-    kept: Kept<Key, B>,
+    kept: GroupCache<Key, B>,
 }
 
 /// So many calls under way at an instance are worth a look at another zone.
@@ -80,7 +80,7 @@ impl<B: Balancer + 'static> ZoneAware<B> {
             callers: Callers::Evenly,
             min_size: 6,
             draws: Draws::default(),
-            kept: Kept::new(make),
+            kept: GroupCache::new(make),
         }
     }
 
@@ -127,7 +127,7 @@ impl<B: Balancer + 'static> ZoneAware<B> {
         if counted < self.min_size || panicking {
             let all = Part {
                 ready: (0..endpoints.len()).collect(),
-                resting: endpoints.resting().to_vec(),
+                not_ready: endpoints.not_ready().to_vec(),
                 share: 1.0,
             };
             return Grouped::new(endpoints, [(Key::All, all)], &self.kept);
@@ -138,9 +138,9 @@ impl<B: Balancer + 'static> ZoneAware<B> {
             part.ready.push(at);
             part.share += f64::from(member.instance().weight());
         }
-        for member in endpoints.resting() {
+        for member in endpoints.not_ready() {
             if let Some(part) = zones.get_mut(&member.instance().zone()) {
-                part.resting.push(member.clone());
+                part.not_ready.push(member.clone());
             }
         }
         self.set_shares(&mut zones);

@@ -57,19 +57,19 @@ pub(crate) fn instance(position: usize, weights: Weights) -> Result<Instance, Er
 /// Endpoints with a past: latencies that differ, and some calls under way.
 pub(crate) struct Members {
     ready: Vec<Member>,
-    resting: Vec<Member>,
+    not_ready: Vec<Member>,
     pub(crate) now: Instant,
     _under_way: Vec<InFlight>,
 }
 
 impl Members {
     pub(crate) fn new(size: usize, unhealthy: usize, weights: Weights) -> Result<Self, Error> {
-        let (mut ready, mut resting, mut under_way) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ready, mut not_ready, mut under_way) = (Vec::new(), Vec::new(), Vec::new());
         let start = Instant::now();
         for position in 0..size {
             let member = Member::detached(instance(position, weights)?);
             if is_unhealthy(position, unhealthy) {
-                resting.push(member);
+                not_ready.push(member);
                 continue;
             }
             let took = Duration::from_micros(500 + 37 * (position as u64 % 100));
@@ -77,7 +77,7 @@ impl Members {
             under_way.extend((0..position % 4).map(|_| member.begin_at(start)));
             ready.push(member);
         }
-        Ok(Self { ready, resting, now: start + Duration::from_secs(1), _under_way: under_way })
+        Ok(Self { ready, not_ready, now: start + Duration::from_secs(1), _under_way: under_way })
     }
 
     pub(crate) fn prepared(&self, balancer: &dyn Balancer) -> Option<Prepared> {
@@ -85,7 +85,7 @@ impl Members {
     }
 
     pub(crate) fn set<'a>(&'a self, prepared: Option<&'a Prepared>) -> ReadySet<'a> {
-        ReadySet::new(&self.ready).with_resting(&self.resting).with_prepared(prepared)
+        ReadySet::new(&self.ready).with_not_ready(&self.not_ready).with_prepared(prepared)
     }
 
     /// What a pick knows of a call with this request.

@@ -25,7 +25,7 @@ pub(crate) struct Client {
     ready: Vec<Member>,
     /// The server behind each member of `ready`.
     servers: Vec<u32>,
-    resting: Vec<Member>,
+    not_ready: Vec<Member>,
     prepared: Option<Prepared>,
 }
 
@@ -46,7 +46,7 @@ impl Client {
             members: Vec::new(),
             ready: Vec::new(),
             servers: Vec::new(),
-            resting: Vec::new(),
+            not_ready: Vec::new(),
             prepared: None,
         })
     }
@@ -112,11 +112,11 @@ impl Client {
         let healthy = known().filter(|(_, member)| member.is_healthy()).count();
         let panicking = healthy * 2 < known().count();
         let ready: Vec<_> = known().filter(|(_, m)| panicking || m.is_healthy()).collect();
-        let resting = known().filter(|(_, m)| !panicking && !m.is_healthy());
-        let resting = resting.map(|(_, member)| member.clone()).collect();
+        let not_ready = known().filter(|(_, m)| !panicking && !m.is_healthy());
+        let not_ready = not_ready.map(|(_, member)| member.clone()).collect();
         let servers = ready.iter().map(|(server, _)| *server as u32).collect();
         let ready = ready.into_iter().map(|(_, member)| member.clone()).collect();
-        (self.ready, self.servers, self.resting) = (ready, servers, resting);
+        (self.ready, self.servers, self.not_ready) = (ready, servers, not_ready);
         self.prepared = self.balancer.prepare(&self.set());
     }
 
@@ -145,6 +145,6 @@ impl Client {
     }
 
     fn set(&self) -> ReadySet<'_> {
-        ReadySet::new(&self.ready).with_resting(&self.resting)
+        ReadySet::new(&self.ready).with_not_ready(&self.not_ready)
     }
 }

@@ -24,11 +24,11 @@ use crate::table::Table;
 /// ```
 #[derive(Clone)]
 pub struct MemoryRegistry {
-    shared: Arc<Shared>,
+    shared: Arc<SharedTable>,
 }
 
 /// The registries that [`MemoryRegistry::shared`] gave out and that are still held.
-static BY_NAME: LazyLock<Mutex<HashMap<String, Weak<Shared>>>> = LazyLock::new(Mutex::default);
+static BY_NAME: LazyLock<Mutex<HashMap<String, Weak<SharedTable>>>> = LazyLock::new(Mutex::default);
 
 impl MemoryRegistry {
     /// How many changes of a service are remembered, unless it is set.
@@ -44,7 +44,7 @@ impl MemoryRegistry {
     /// real registry's does after a compaction.
     pub fn with_history(changes: usize) -> Self {
         let (news, _) = watch::channel(());
-        Self { shared: Arc::new(Shared { table: Mutex::new(Table::new(changes)), news }) }
+        Self { shared: Arc::new(SharedTable { table: Mutex::new(Table::new(changes)), news }) }
     }
 
     /// The process-wide registry of that name: everybody who asks for it meets there. It is gone
@@ -73,14 +73,14 @@ impl fmt::Debug for MemoryRegistry {
     }
 }
 
-pub(crate) struct Shared {
+pub(crate) struct SharedTable {
     table: Mutex<Table>,
     /// Wakes the watches after a write. An expiry wakes nobody: every watch sleeps no longer than
     /// until the next one.
     pub(crate) news: watch::Sender<()>,
 }
 
-impl Shared {
+impl SharedTable {
     /// The table. It is never left half changed, so a poisoned lock is whole.
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)

@@ -8,7 +8,7 @@ use futures::{Stream, stream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::{MemoryRegistry, Shared};
+use crate::{MemoryRegistry, SharedTable};
 
 /// Where in a table's history a list stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Source for MemoryRegistry {
 }
 
 struct Watching {
-    shared: Arc<Shared>,
+    shared: Arc<SharedTable>,
     news: watch::Receiver<()>,
     service: ServiceName,
     cursor: u64,

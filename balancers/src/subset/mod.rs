@@ -12,7 +12,7 @@
 //!
 //! For comparison: the deterministic subsetting of Google's SRE book is as even and moves about 90 %.
 
-mod lots;
+mod deterministic;
 mod mix;
 #[cfg(test)]
 mod oracle;
@@ -123,7 +123,7 @@ impl View for Subset {
         let keys: Vec<u64> =
             (0..candidates.len()).map(|at| XxHash64::oneshot(0, text(at).as_bytes())).collect();
         let chosen = match self.client {
-            Client::Index(index) => lots::choose(&keys, self.size, index),
+            Client::Index(index) => deterministic::choose(&keys, self.size, index),
             Client::Hash(client) => rendezvous::choose(&keys, self.size, client),
         };
         chosen.into_iter().map(|at| candidates[at].clone()).collect()

@@ -352,8 +352,8 @@ fn failover(ready: [usize; 2]) -> Vec<f64> {
     let members = levels(&[(0, 100), (1, 100)]);
     let (zero, one) = members.split_at(100);
     let all_ready = [&zero[..ready[0]], &one[..ready[1]]].concat();
-    let resting = [&zero[ready[0]..], &one[ready[1]..]].concat();
-    let set = ReadySet::new(&all_ready).with_resting(&resting);
+    let not_ready = [&zero[ready[0]..], &one[ready[1]..]].concat();
+    let set = ReadySet::new(&all_ready).with_not_ready(&not_ready);
     group_shares(&priority(), set, &ready)
 }
 

@@ -66,7 +66,8 @@ pub fn pick_allowed<B: Balancer + ?Sized>(
     }
     let members: Vec<_> = allowed.iter().map(|&at| endpoints[at].clone()).collect();
     if !members.is_empty()
-        && let Some(at) = pick(&ReadySet::new(&members).with_resting(endpoints.resting()), context)
+        && let Some(at) =
+            pick(&ReadySet::new(&members).with_not_ready(endpoints.not_ready()), context)
     {
         return Some(allowed[at]);
     }

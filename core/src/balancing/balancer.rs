@@ -77,7 +77,7 @@ impl<B: Balancer + ?Sized> Balancer for Box<B> {
 #[derive(Clone, Copy)]
 pub struct ReadySet<'a> {
     members: &'a [Member],
-    resting: &'a [Member],
+    not_ready: &'a [Member],
     prepared: Option<&'a (dyn Any + Send + Sync)>,
     /// What is known of it without looking through the members.
     even_weight: Option<Option<u32>>,
@@ -88,14 +88,14 @@ impl<'a> ReadySet<'a> {
     /// part of its set.
     #[inline]
     pub fn new(members: &'a [Member]) -> Self {
-        Self { members, resting: &[], prepared: None, even_weight: None }
+        Self { members, not_ready: &[], prepared: None, even_weight: None }
     }
 
     /// With those that are known and cannot take a call now.
     #[must_use]
     #[inline]
-    pub fn with_resting(mut self, resting: &'a [Member]) -> Self {
-        self.resting = resting;
+    pub fn with_not_ready(mut self, not_ready: &'a [Member]) -> Self {
+        self.not_ready = not_ready;
         self
     }
 
@@ -133,8 +133,8 @@ impl<'a> ReadySet<'a> {
     /// Those that the registry knows and that cannot take a call now: not connected, not yet checked,
     /// unhealthy or ejected. Draining ones are in neither.
     #[inline]
-    pub fn resting(&self) -> &'a [Member] {
-        self.resting
+    pub fn not_ready(&self) -> &'a [Member] {
+        self.not_ready
     }
 
     /// What [`prepare`](Balancer::prepare) made of this set, if it is a `T`.
@@ -190,7 +190,7 @@ impl fmt::Debug for ReadySet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadySet")
             .field("members", &self.members)
-            .field("resting", &self.resting)
+            .field("not_ready", &self.not_ready)
             .finish_non_exhaustive()
     }
 }

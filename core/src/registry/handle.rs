@@ -32,13 +32,13 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct RegistryHandle {
-    shared: Arc<Shared>,
+    shared: Arc<HandleParts>,
     default_service: Option<ServiceName>,
 }
 
 /// What all clones of a handle have in common. Every view that was given out keeps it alive, so
 /// that a handle found again by [`WeakRegistryHandle`] knows of every view in use.
-struct Shared {
+struct HandleParts {
     discovery: Discovery,
     registrar: Option<Arc<dyn Registrar>>,
     config: Config,
@@ -51,7 +51,7 @@ struct Shared {
 type Following = (Reflector, Arc<Lens>);
 
 /// A reflector owns the source and the views, which are the user's: it is never started or dropped under the lock.
-impl Shared {
+impl HandleParts {
     /// The map. Nothing leaves it half changed, so a poisoned lock is whole.
     fn followed(&self) -> MutexGuard<'_, HashMap<ServiceName, (WeakReflector, Arc<Lens>)>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
@@ -136,7 +136,7 @@ impl RegistryHandle {
         default_service: Option<ServiceName>,
     ) -> Self {
         let (lens, followed) = (config.lens(), Mutex::default());
-        let shared = Shared { discovery, registrar, config, followed, lens };
+        let shared = HandleParts { discovery, registrar, config, followed, lens };
         Self { shared: Arc::new(shared), default_service }
     }
 
@@ -309,7 +309,7 @@ impl fmt::Debug for RegistryHandle {
 /// any view from it or any subscription to one lives.
 #[derive(Clone)]
 pub struct WeakRegistryHandle {
-    shared: Weak<Shared>,
+    shared: Weak<HandleParts>,
     default_service: Option<ServiceName>,
 }
 
@@ -340,7 +340,7 @@ struct Followed<I> {
     inner: I,
     /// The one of all who ask for this service, so that views are computed once for all of them.
     lens: Option<Arc<Lens>>,
-    _shared: Arc<Shared>,
+    _shared: Arc<HandleParts>,
 }
 
 impl<I: Instancer + Clone + 'static> Instancer for Followed<I> {

@@ -33,7 +33,7 @@ async fn balanced(
 
 fn member(endpointer: &impl Endpointer<Probed>, address: &str) -> Member {
     let set = endpointer.endpoints().load();
-    let mut all = set.ready().iter().chain(set.ready().resting());
+    let mut all = set.ready().iter().chain(set.ready().not_ready());
     all.find(|member| member.instance().id().as_str() == address).unwrap().clone()
 }
 
@@ -232,7 +232,7 @@ async fn when_all_fail_the_last_ones_are_used() {
     }
     settle().await;
     assert_eq!(ready(&endpointer).len(), 1, "never the last one");
-    assert_eq!(endpointer.endpoints().load().ready().resting().len(), 2);
+    assert_eq!(endpointer.endpoints().load().ready().not_ready().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

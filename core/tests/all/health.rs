@@ -150,7 +150,7 @@ async fn nobody_is_called_before_its_first_verdict() {
     let endpointer = DefaultEndpointer::<()>::new(list, HealthChecked::new(unit, check));
     sleep(Duration::from_millis(400)).await;
     assert!(ready(&endpointer).is_empty(), "a fresh client does not panic, it waits");
-    assert_eq!(endpointer.endpoints().load().ready().resting().len(), 2);
+    assert_eq!(endpointer.endpoints().load().ready().not_ready().len(), 2);
     sleep(Duration::from_millis(200)).await;
     assert_eq!(ready(&endpointer), [instance(A).id().clone()]);
     sleep(Duration::from_millis(500)).await;

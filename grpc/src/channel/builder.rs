@@ -18,7 +18,7 @@ use tonic::body::Body;
 
 use super::observer::ByStatus;
 use super::plan::{Defaults, Further, Plans};
-use super::{Channel, Shared};
+use super::{Channel, ChannelParts};
 use crate::service_config::MethodName;
 use crate::{
     Connection, ConnectionConfig, Connector, GrpcHealth, HedgingPolicy, RetryPolicy, ServiceConfig,
@@ -305,7 +305,7 @@ impl<T> ChannelBuilder<T> {
         let service = balanced.endpoints().service();
         let plans = Plans::new(service, &config, &self.defaults, None);
         Channel {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ChannelParts {
                 balanced,
                 plans: ArcSwap::from_pointee(plans),
                 defaults: self.defaults,

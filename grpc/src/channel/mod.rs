@@ -65,11 +65,11 @@ use crate::{Connection, ResponseBody, ServiceConfig, deadline};
 /// ```
 pub struct Channel<S = Connection> {
     /// One count to touch for each call, not one for each part.
-    shared: Arc<Shared<S>>,
+    shared: Arc<ChannelParts<S>>,
 }
 
 #[derive(Debug)]
-struct Shared<S> {
+struct ChannelParts<S> {
     balanced: Balanced<S, ByStatus>,
     defaults: Defaults,
     /// What the defaults and the service config make of each method.
@@ -96,7 +96,7 @@ impl<S> Channel<S> {
     ///
     /// A text that cannot be read makes no [`ServiceConfig`], so the one before stays in force.
     pub fn set_service_config(&self, config: &ServiceConfig) {
-        let Shared { balanced, defaults, plans, .. } = &*self.shared;
+        let ChannelParts { balanced, defaults, plans, .. } = &*self.shared;
         let service = balanced.endpoints().service();
         let new = Plans::new(service, config, defaults, Some(&plans.load()));
         plans.store(Arc::new(new));
@@ -149,7 +149,7 @@ where
         let head = RequestHead::new(head);
         // A block, for the future of a function holds its arguments twice.
         Box::pin(async move {
-            let Shared { balanced, defaults, .. } = &*channel.shared;
+            let ChannelParts { balanced, defaults, .. } = &*channel.shared;
             let replay = Replay::new(&head, body, deadline, &defaults.common)?;
             let attempts = Attempts::new(balanced, plan.wait, is_waiting);
             let policy = CallPolicy::new(&plan, &replay);

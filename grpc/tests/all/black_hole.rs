@@ -309,7 +309,7 @@ async fn one_that_refuses_every_method_is_ejected() {
         let _ = countdown(&channel).await;
     }
     let set = channel.endpoints().load();
-    assert_eq!(set.ready().resting()[0].instance().id(), wrong.instance.id());
+    assert_eq!(set.ready().not_ready()[0].instance().id(), wrong.instance.id());
 }
 
 /// The caller sees what has answered; it is tried elsewhere only where the policy has its code.

@@ -14,7 +14,7 @@ use crate::support::*;
 
 fn member(channel: &Channel, server: &Server) -> Member {
     let set = channel.endpoints().load();
-    let mut all = set.ready().iter().chain(set.ready().resting());
+    let mut all = set.ready().iter().chain(set.ready().not_ready());
     all.find(|member| member.instance().id().as_str() == server.id()).unwrap().clone()
 }
 

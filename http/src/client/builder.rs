@@ -12,7 +12,7 @@ use fleetward_core::retry::RetryBudget;
 use fleetward_core::{Balanced, Balancer, Factory, Instancer};
 
 use super::settings::Settings;
-use super::{Client, Shared};
+use super::{Client, ClientParts};
 use crate::{ByStatus, Pool, RequestBody, RetryPolicy, header, operation};
 
 impl Client {
@@ -172,7 +172,7 @@ impl<T> ClientBuilder<T> {
             .operation(operation::<RequestBody>);
         let balanced = settings.common.balanced(target, factory, protocol);
         let (retried, once) = (settings.retried(), settings.once());
-        Client { shared: Arc::new(Shared { balanced, settings, retried, once }) }
+        Client { shared: Arc::new(ClientParts { balanced, settings, retried, once }) }
     }
 }
 

@@ -66,10 +66,10 @@ use crate::{ByStatus, Origin, Pooled, RequestBody, ResponseBody, deadline};
 /// [`RetryError`]: fleetward_core::retry::RetryError
 pub struct Client<S = Origin<Pooled>> {
     /// One count to touch for each call, not one for each part.
-    shared: Arc<Shared<S>>,
+    shared: Arc<ClientParts<S>>,
 }
 
-struct Shared<S> {
+struct ClientParts<S> {
     balanced: Balanced<S, ByStatus>,
     settings: Settings,
     /// For requests that are sent again by policy, and for those that are not.
@@ -128,7 +128,7 @@ where
     {
         let service = self.endpoints().service().clone();
         let context = request.replace_context(None);
-        let Shared { balanced, settings, retried, once } = &*self.shared;
+        let ClientParts { balanced, settings, retried, once } = &*self.shared;
         let call = Call::new(request, settings)
             .map_err(|error| outcome::caller(error).with_context("service", &service))?;
         let retry = if call.policy().is_some() { retried } else { once };

@@ -8,16 +8,16 @@ use tokio::time::{Instant, sleep_until};
 
 /// The connection that calls share. Empty while there is none.
 #[derive(Default)]
-pub(super) struct Link(Mutex<Option<Arc<Shared>>>);
+pub(super) struct Link(Mutex<Option<Arc<LinkState>>>);
 
 /// One connection. Each call holds it until its response's body has ended.
-pub(super) struct Shared {
+pub(super) struct LinkState {
     pub(super) sender: Arc<Sender>,
     used: Mutex<Instant>,
 }
 
 /// A call's hold on the connection.
-pub(super) struct InUse(Arc<Shared>);
+pub(super) struct InUse(Arc<LinkState>);
 
 impl Drop for InUse {
     fn drop(&mut self) {
@@ -25,7 +25,7 @@ impl Drop for InUse {
     }
 }
 
-impl Shared {
+impl LinkState {
     fn touch(&self) {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -46,7 +46,7 @@ impl Link {
         (!shared.sender.is_closed()).then(|| InUse(shared))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Shared>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<LinkState>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -55,7 +55,7 @@ impl Link {
     pub(super) fn connect(self: &Arc<Self>, established: Established, idle: Duration) -> InUse {
         let Established { sender, closing, task, .. } = established;
         let used = Mutex::new(Instant::now());
-        let shared = Arc::new(Shared { sender: Arc::new(sender), used });
+        let shared = Arc::new(LinkState { sender: Arc::new(sender), used });
         let before = self.lock().replace(shared.clone());
         drop(before);
         let (link, watched) = (Arc::downgrade(self), Arc::downgrade(&shared));
@@ -72,7 +72,7 @@ impl Link {
         InUse(shared)
     }
 
-    fn disconnect(&self, gone: &Weak<Shared>) {
+    fn disconnect(&self, gone: &Weak<LinkState>) {
         let mut current = self.lock();
         let is_it = current.as_ref().is_some_and(|it| std::ptr::eq(Arc::as_ptr(it), gone.as_ptr()));
         let gone = if is_it { current.take() } else { None };
@@ -82,7 +82,7 @@ impl Link {
 }
 
 /// Ends when nobody has used the connection for so long.
-async fn idles(shared: &Weak<Shared>, timeout: Duration) {
+async fn idles(shared: &Weak<LinkState>, timeout: Duration) {
     loop {
         let at = match shared.upgrade() {
             Some(shared) => shared.idle_at(timeout),

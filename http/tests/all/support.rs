@@ -59,7 +59,7 @@ pub(crate) async fn text(response: Response<ResponseBody<PooledBody>>) -> Bytes 
 
 pub(crate) fn members(client: &Client) -> Vec<Member> {
     let set = client.endpoints().load();
-    set.ready().iter().chain(set.ready().resting()).cloned().collect()
+    set.ready().iter().chain(set.ready().not_ready()).cloned().collect()
 }
 
 pub(crate) fn in_flight(client: &Client) -> usize {

@@ -15,8 +15,8 @@
 
 mod finding;
 mod flags;
-mod kept;
 mod record;
+mod records;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub(crate) use self::finding::News;
 pub(super) use self::finding::{Blame, Refusal};
 pub(super) use self::flags::Flags;
-use self::kept::Kept;
+use self::records::Records;
 use super::doubt::Heard;
 use super::way::Way;
 use crate::endpoints::Operation;
@@ -37,7 +37,7 @@ const GOES_ACROSS: Duration = Duration::from_secs(5);
 
 /// The operations of one endpoint that were refused of late; mostly none.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<Option<Box<Kept>>>);
+pub(super) struct Refusals(Mutex<Option<Box<Records>>>);
 
 impl Refusals {
     /// A call was refused that came here by this way.
@@ -49,7 +49,7 @@ impl Refusals {
         now: Instant,
     ) -> (Refusal, Option<News>) {
         self.change(flags, |slot| {
-            let kept = slot.get_or_insert_with(|| Box::new(Kept::new()));
+            let kept = slot.get_or_insert_with(|| Box::new(Records::new()));
             let refusal = kept.refused(operation, way, now);
             (refusal, kept.news())
         })
@@ -113,7 +113,7 @@ impl Refusals {
     }
 
     /// Flags follow what is kept while it is locked: a later change is not overwritten by an earlier one.
-    fn change<T>(&self, flags: &Flags, change: impl FnOnce(&mut Option<Box<Kept>>) -> T) -> T {
+    fn change<T>(&self, flags: &Flags, change: impl FnOnce(&mut Option<Box<Records>>) -> T) -> T {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut slot);
         let now = slot.as_ref().map_or(0, |kept| kept.flags());

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::live::{Endpoints, Shared};
+use super::live::{EndpointerState, Endpoints};
 use super::set::EndpointSet;
 use super::settings::Settings;
 use super::worker::Worker;
@@ -154,7 +154,7 @@ impl EndpointerBuilder {
             suspect_after: settings.outliers.as_ref().map_or(0, OutlierDetection::suspect_after),
             ..Surroundings::default()
         };
-        let shared = Arc::new(Shared::new(around));
+        let shared = Arc::new(EndpointerState::new(around));
         let task = match current_runtime("build") {
             Ok(runtime) => {
                 let (factory, shared) = (Arc::new(factory), shared.clone());

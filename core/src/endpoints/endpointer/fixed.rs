@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::held::Held;
 use super::lists::{Lists, Place};
-use super::live::{Endpoints, Shared};
+use super::live::{EndpointerState, Endpoints};
 use super::set::{EndpointSet, Facts};
 use super::slot::Standing;
 use crate::Endpointer;
@@ -53,7 +53,7 @@ impl<S: Clone + Send + Sync + 'static> FixedEndpointer<S> {
     /// One endpoint for each pair of an instance and the service that calls it.
     pub fn new(service: &str, endpoints: impl IntoIterator<Item = (Instance, S)>) -> Self {
         let around = Surroundings { service: service.into(), ..Surroundings::default() };
-        let shared = Arc::new(Shared::new(around));
+        let shared = Arc::new(EndpointerState::new(around));
         let endpoints = endpoints.into_iter().map(|(instance, service)| {
             let key = instance.id().clone();
             (key, (Arc::new(instance), Held::new(service)))
@@ -65,10 +65,10 @@ impl<S: Clone + Send + Sync + 'static> FixedEndpointer<S> {
         let (now, mut moves) = (Instant::now(), Vec::new());
         for (id, (instance, service)) in endpoints {
             if instance.is_draining() {
-                facts.census.add(Standing::DRAINING);
+                facts.counts.add(Standing::DRAINING);
                 continue;
             }
-            facts.census.add(Standing::HEALTHY);
+            facts.counts.add(Standing::HEALTHY);
             let state = EndpointState::new(shared.around.clone(), &instance);
             state.set_available_since(now);
             moves.push((id, Place::Ready(Member::new(instance, Arc::new(state)), service)));

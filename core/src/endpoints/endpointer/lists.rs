@@ -13,7 +13,7 @@ pub(super) struct Lists<S> {
     /// Beside `services`, position by position: a balancer sees these without knowing `S`.
     pub(super) members: Vec<Member>,
     pub(super) services: Vec<Held<S>>,
-    pub(super) resting: Vec<Member>,
+    pub(super) not_ready: Vec<Member>,
     /// Those of `members`.
     pub(super) weights: Weights,
     /// Members without a service: its `Clone` has panicked.
@@ -25,7 +25,7 @@ impl<S> Default for Lists<S> {
         Self {
             members: Vec::new(),
             services: Vec::new(),
-            resting: Vec::new(),
+            not_ready: Vec::new(),
             weights: Weights::default(),
             broken: Vec::new(),
         }
@@ -34,12 +34,12 @@ impl<S> Default for Lists<S> {
 
 impl<S: Clone> Clone for Lists<S> {
     fn clone(&self) -> Self {
-        let Self { members, services, resting, weights, .. } = self;
+        let Self { members, services, not_ready, weights, .. } = self;
         let services = services.clone();
         let broken = members.iter().zip(&services).filter(|(_, service)| !service.is_some());
         let broken = broken.map(|(member, _)| member.instance().id().clone()).collect();
-        let (members, resting, weights) = (members.clone(), resting.clone(), weights.clone());
-        Self { members, services, resting, weights, broken }
+        let (members, not_ready, weights) = (members.clone(), not_ready.clone(), weights.clone());
+        Self { members, services, not_ready, weights, broken }
     }
 }
 
@@ -47,7 +47,7 @@ impl<S: Clone> Clone for Lists<S> {
 #[derive(Clone)]
 pub(super) enum Place<S> {
     Ready(Member, Held<S>),
-    Resting(Member),
+    NotReady(Member),
     Nowhere,
 }
 
@@ -66,14 +66,14 @@ impl<S: Clone> Buffered for Lists<S> {
     type Change = Move<S>;
 
     fn apply(&mut self, moves: &[Move<S>]) {
-        let (mut members, mut services, mut resting) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut members, mut services, mut not_ready) = (Vec::new(), Vec::new(), Vec::new());
         self.broken.retain(|id| moves.binary_search_by(|(moved, _)| moved.cmp(id)).is_err());
         for (id, place) in moves {
             let ready_at = find(&self.members, id);
-            let resting_at = find(&self.resting, id);
+            let resting_at = find(&self.not_ready, id);
             let (ready, rests) = match place.clone() {
                 Place::Ready(member, service) => (Some((member, service)), None),
-                Place::Resting(member) => (None, Some(member)),
+                Place::NotReady(member) => (None, Some(member)),
                 Place::Nowhere => (None, None),
             };
             if let Ok(at) = ready_at {
@@ -88,15 +88,15 @@ impl<S: Clone> Buffered for Lists<S> {
             }
             members.extend(Edit::new(ready_at, member));
             services.extend(Edit::new(ready_at, service));
-            resting.extend(Edit::new(resting_at, rests));
+            not_ready.extend(Edit::new(resting_at, rests));
         }
         double_buffer::apply(&mut self.members, members);
         double_buffer::apply(&mut self.services, services);
-        double_buffer::apply(&mut self.resting, resting);
+        double_buffer::apply(&mut self.not_ready, not_ready);
     }
 
     fn len(&self) -> usize {
-        self.members.len() + self.resting.len()
+        self.members.len() + self.not_ready.len()
     }
 }
 

@@ -18,12 +18,12 @@ use crate::endpoints::endpoint::Surroundings;
 /// [`Subscription`](crate::Subscription). A clone is another handle to the same endpoints. The task that keeps them
 /// up to date, if there is one, ends with the last handle; then they are removed.
 pub struct Endpoints<S> {
-    shared: Arc<Shared<S>>,
+    shared: Arc<EndpointerState<S>>,
     task: Option<Arc<AbortOnDrop>>,
 }
 
 impl<S> Endpoints<S> {
-    pub(super) fn new(shared: Arc<Shared<S>>, task: Option<AbortHandle>) -> Self {
+    pub(super) fn new(shared: Arc<EndpointerState<S>>, task: Option<AbortHandle>) -> Self {
         Self { shared, task: task.map(|task| Arc::new(AbortOnDrop(task))) }
     }
 
@@ -103,12 +103,12 @@ impl<S> fmt::Debug for EndpointSetGuard<S> {
 }
 
 /// What is written by whoever keeps the set up to date, and read through the handles.
-pub(super) struct Shared<S> {
+pub(super) struct EndpointerState<S> {
     pub(super) around: Arc<Surroundings>,
     pub(super) published: Publication<S>,
 }
 
-impl<S> Shared<S> {
+impl<S> EndpointerState<S> {
     pub(super) fn new(around: Surroundings) -> Self {
         let around = Arc::new(around);
         Self { published: Publication::new(around.clone()), around }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::lists::Lists;
-use super::slot::Census;
+use super::slot::Counts;
 use crate::balancing::ReadySet;
 use crate::task::shield::shielded;
 use crate::{Balancer, Error, ErrorKind, Freshness, Snapshot, telemetry};
@@ -19,7 +19,7 @@ pub struct EndpointSet<S> {
     lists: Arc<Lists<S>>,
     facts: Arc<Facts>,
     /// What each balancer over this set has prepared for it. Mostly there is one.
-    prepared: Vec<(BalancerId, Option<Shared>)>,
+    prepared: Vec<(BalancerId, Option<EndpointerState>)>,
     /// Why there will never be another set, if nobody makes one.
     never: Option<Error>,
 }
@@ -28,7 +28,7 @@ pub struct EndpointSet<S> {
 pub(crate) type BalancerId = u64;
 
 /// What a balancer has prepared, which is handed on while the same endpoints are prepared for another one.
-type Shared = Arc<dyn Any + Send + Sync>;
+type EndpointerState = Arc<dyn Any + Send + Sync>;
 
 /// Balancers over one endpointer.
 pub(super) type Attached = Vec<(BalancerId, Arc<dyn Balancer>)>;
@@ -40,7 +40,7 @@ pub(super) struct Facts {
     pub(super) known: usize,
     pub(super) freshness: Freshness,
     pub(super) unseen: Unseen,
-    pub(super) census: Census,
+    pub(super) counts: Counts,
     /// Where the instances are looked for; empty if nobody said it.
     pub(super) source: Arc<str>,
     /// Why calls find nothing, where something is known of it.
@@ -66,7 +66,7 @@ impl Facts {
             known: 0,
             freshness: Freshness::Pending { error: None },
             unseen: Unseen::default(),
-            census: Census::default(),
+            counts: Counts::default(),
             source,
             error: None,
         }
@@ -118,7 +118,7 @@ impl<S> EndpointSet<S> {
             if prepared.is_none() {
                 telemetry::not_prepared(service);
             }
-            (*id, prepared.flatten().map(Shared::from))
+            (*id, prepared.flatten().map(EndpointerState::from))
         };
         let prepared: Vec<_> = balancers.iter().map(prepare).collect();
         self.prepared.extend(prepared);
@@ -126,7 +126,7 @@ impl<S> EndpointSet<S> {
 
     /// The endpoints that can take a call, as a balancer sees them.
     pub fn ready(&self) -> ReadySet<'_> {
-        ReadySet::new(&self.lists.members).with_resting(&self.lists.resting)
+        ReadySet::new(&self.lists.members).with_not_ready(&self.lists.not_ready)
     }
 
     /// With what this balancer has prepared.
@@ -180,7 +180,7 @@ impl<S> EndpointSet<S> {
     }
 
     fn why_none(&self) -> Cow<'static, str> {
-        let Facts { known, freshness, unseen, error, census, .. } = &*self.facts;
+        let Facts { known, freshness, unseen, error, counts, .. } = &*self.facts;
         match (known, freshness, error) {
             (0, Freshness::Pending { .. }, _) => {
                 "nothing has been heard from the registry yet".into()
@@ -201,7 +201,7 @@ impl<S> EndpointSet<S> {
                         .into()
                 }
             },
-            _ if self.lists.members.is_empty() => match census.hindrances() {
+            _ if self.lists.members.is_empty() => match counts.hindrances() {
                 none if none.is_empty() => "no instance is ready".into(),
                 why => format!("no instance is ready: {why}").into(),
             },

@@ -88,7 +88,7 @@ enum Hindrance {
 
 /// How many there are of each.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Census {
+pub(super) struct Counts {
     pub(super) usable: usize,
     pub(super) healthy: usize,
     pub(super) pending: usize,
@@ -105,7 +105,7 @@ const HINDRANCES: [&str; 6] = [
     "ejected",
 ];
 
-impl Census {
+impl Counts {
     pub(super) fn add(&mut self, one: Standing) {
         self.usable += usize::from(one.usable);
         self.healthy += usize::from(one.healthy);
@@ -267,7 +267,7 @@ impl<S: Clone> Slot<S> {
         match available {
             true => Place::Ready(self.member(), self.service.clone()),
             false if self.instance.is_draining() => Place::Nowhere,
-            false => Place::Resting(self.member()),
+            false => Place::NotReady(self.member()),
         }
     }
 

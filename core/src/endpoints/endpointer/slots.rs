@@ -8,7 +8,7 @@ use tokio_util::time::delay_queue::Key;
 
 use super::factories::Ticket;
 use super::lists::{Move, Place};
-use super::slot::{Available, Census, Slot};
+use super::slot::{Available, Counts, Slot};
 use crate::endpoints::endpoint::Surroundings;
 use crate::endpoints::{Member, Readiness};
 use crate::{Instance, InstanceId};
@@ -20,7 +20,7 @@ pub(super) struct Slots<S> {
     generation: u64,
     /// Those whose place may have changed since the last set; also those that are gone.
     touched: Vec<InstanceId>,
-    census: Census,
+    counts: Counts,
     /// The share of healthy ones below which the others are used as well.
     panic_threshold: f64,
     panicking: bool,
@@ -37,7 +37,7 @@ impl<S: Clone> Slots<S> {
             slots: BTreeMap::new(),
             generation: 0,
             touched: Vec::new(),
-            census: Census::default(),
+            counts: Counts::default(),
             panic_threshold,
             panicking: false,
             failing: false,
@@ -76,8 +76,8 @@ impl<S: Clone> Slots<S> {
         Some((slot.instance().clone(), slot.readiness()))
     }
 
-    pub(super) fn census(&self) -> Census {
-        self.census
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
     }
 
     pub(super) fn is_panicking(&self) -> bool {
@@ -107,7 +107,7 @@ impl<S: Clone> Slots<S> {
     pub(super) fn remove(&mut self, id: &InstanceId) -> Option<Key> {
         let mut slot = self.slots.remove(id)?;
         self.leaving.extend(slot.leave());
-        self.census.remove(slot.counted());
+        self.counts.remove(slot.counted());
         self.touched.push(id.clone());
         slot.later
     }
@@ -116,7 +116,7 @@ impl<S: Clone> Slots<S> {
         self.touched.extend(self.slots.keys().cloned());
         self.leaving.extend(self.slots.values_mut().filter_map(Slot::leave));
         self.slots.clear();
-        self.census = Census::default();
+        self.counts = Counts::default();
     }
 
     /// After many were added: filled in order, one by one, the tree's nodes are half empty; made as a whole, they are
@@ -127,7 +127,7 @@ impl<S: Clone> Slots<S> {
 
     /// Counts all anew. They and those that are listed are looked at for the next set.
     pub(super) fn recount(&mut self, listed: impl Iterator<Item = InstanceId>) {
-        self.census = Census::default();
+        self.counts = Counts::default();
         self.slots.values_mut().for_each(Slot::uncount);
         self.touched = listed.collect();
         self.touched.extend(self.slots.keys().cloned());
@@ -143,12 +143,12 @@ impl<S: Clone> Slots<S> {
         for id in &touched {
             if let Some(slot) = self.slots.get_mut(id) {
                 let (now, before) = slot.recount();
-                self.census.remove(before);
-                self.census.add(now);
+                self.counts.remove(before);
+                self.counts.add(now);
                 self.failing |= now.fails_since(before);
             }
         }
-        let Census { usable, healthy, pending, .. } = self.census;
+        let Counts { usable, healthy, pending, .. } = self.counts;
         // Those whose check has not spoken yet may be well: while they could make the set good
         // enough, a bad one that spoke first is not used.
         let panicking =

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::factories::{Factories, Progress, Ticket};
 use super::lists::Lists;
-use super::live::Shared;
+use super::live::EndpointerState;
 use super::outliers::Outliers;
 use super::pace::Pace;
 use super::set::{EndpointSet, Facts};
@@ -26,7 +26,7 @@ use crate::{Error, Factory, Instance, InstanceId, Snapshot, Subscription, teleme
 const MAX_BATCH: usize = 10_000;
 
 pub(super) struct Worker<S: Clone, F> {
-    shared: Arc<Shared<S>>,
+    shared: Arc<EndpointerState<S>>,
     subscription: Subscription,
     validity: Validity,
     /// The instances that the slots were last brought in step with.
@@ -62,7 +62,7 @@ where
         settings: Settings,
         subscription: Subscription,
         factory: Arc<F>,
-        shared: Arc<Shared<S>>,
+        shared: Arc<EndpointerState<S>>,
     ) -> Self {
         let mut rng = settings.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         Self {
@@ -274,7 +274,7 @@ where
             known,
             freshness: self.validity.freshness.clone(),
             unseen: self.validity.unseen.clone(),
-            census: self.slots.census(),
+            counts: self.slots.counts(),
             source: self.shared.around.source.clone(),
             error,
         };
@@ -307,7 +307,7 @@ where
         self.seen = Arc::new(self.slots.iter().map(|(_, slot)| slot.instance().clone()).collect());
         self.lists.give_up();
         let published = self.lists.published().clone();
-        let listed = published.members.iter().chain(&published.resting);
+        let listed = published.members.iter().chain(&published.not_ready);
         self.slots.recount(listed.map(|member| member.instance().id().clone()));
         let waits = |slot: &Slot<S>| !slot.is_made() && slot.later.is_none();
         let waiting = self.slots.iter().filter(|(_, slot)| waits(slot));
@@ -333,7 +333,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn tickets_of_removed_instances_do_not_pile_up() {
         let list = Publisher::new("s");
-        let shared = Shared::new(Surroundings::default());
+        let shared = EndpointerState::new(Surroundings::default());
         // The first instance stays and takes the only place.
         let hangs = |_: Arc<Instance>| std::future::pending::<Result<(), Error>>();
         let settings = Settings { max_concurrent: 1, ..Settings::default() };

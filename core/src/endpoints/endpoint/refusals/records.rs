@@ -22,7 +22,7 @@ const MEMORY: Duration = Duration::from_secs(60);
 const DOUBTED: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct Records {
     pub(super) records: Vec<Record>,
     /// How many different operations were refused since the last good answer.
     kinds: u32,
@@ -37,7 +37,7 @@ pub(super) struct Kept {
     told: bool,
 }
 
-impl Kept {
+impl Records {
     pub(super) fn new() -> Self {
         Self {
             records: Vec::new(),

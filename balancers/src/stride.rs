@@ -22,7 +22,7 @@ const MOST: f64 = 3.0;
 const WHOLE: f64 = 18_446_744_073_709_551_616.0;
 
 /// Whose turn it is, for each number of a turn.
-pub(crate) struct Halving {
+pub(crate) struct StrideSchedule {
     forks: Box<[Fork]>,
     root: Next,
 }
@@ -43,7 +43,7 @@ enum Next {
     End(u32),
 }
 
-impl Halving {
+impl StrideSchedule {
     /// Nothing if no weight is above 0.
     pub(crate) fn new(weights: &[u32], seed: u64) -> Option<Self> {
         Self::with_most(weights, seed, MOST)
@@ -94,9 +94,9 @@ impl Halving {
     }
 }
 
-impl fmt::Debug for Halving {
+impl fmt::Debug for StrideSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Halving").field("forks", &self.forks.len()).finish_non_exhaustive()
+        f.debug_struct("StrideSchedule").field("forks", &self.forks.len()).finish_non_exhaustive()
     }
 }
 
@@ -162,12 +162,12 @@ mod tests {
 
     #[test]
     fn a_fork_deals_turns_as_the_formula_says() {
-        let halving = Halving::new(&[3, 0, 1], 7).unwrap();
-        let phase = halving.forks[0].phase as f64 / WHOLE;
+        let stride = StrideSchedule::new(&[3, 0, 1], 7).unwrap();
+        let phase = stride.forks[0].phase as f64 / WHOLE;
         for turn in 0..1000 {
             let before = (f64::from(turn) * 0.75 + phase).floor();
             let after = (f64::from(turn + 1) * 0.75 + phase).floor();
-            assert_eq!(halving.at(turn as u64), if after > before { 0 } else { 2 });
+            assert_eq!(stride.at(turn as u64), if after > before { 0 } else { 2 });
         }
     }
 
@@ -176,21 +176,21 @@ mod tests {
         // Any 2^k turns in a row, where shares are multiples of 2^-k at every fork.
         let weights = [8, 4, 2, 1, 1];
         for (seed, start) in [(1, 0), (2, 5), (3, u64::MAX / 3)] {
-            let halving = Halving::new(&weights, seed).unwrap();
+            let stride = StrideSchedule::new(&weights, seed).unwrap();
             let mut counts = [0; 5];
-            (start..start + 16).for_each(|turn| counts[halving.at(turn)] += 1);
+            (start..start + 16).for_each(|turn| counts[stride.at(turn)] += 1);
             assert_eq!(counts, weights);
         }
     }
 
     #[test]
     fn phases_keep_everybody_within_the_bound() {
-        fn worst(halving: &Halving, next: Next, lag: f64) -> f64 {
+        fn worst(stride: &StrideSchedule, next: Next, lag: f64) -> f64 {
             let Next::Fork(index) = next else { return lag };
-            let fork = &halving.forks[index as usize];
+            let fork = &stride.forks[index as usize];
             let (share, phase) = (fork.share as f64 / WHOLE, fork.phase as f64 / WHOLE);
-            let left = worst(halving, fork.next[1], lag * share + 1.0 - phase);
-            let right = worst(halving, fork.next[0], lag * (1.0 - share) + phase);
+            let left = worst(stride, fork.next[1], lag * share + 1.0 - phase);
+            let right = worst(stride, fork.next[0], lag * (1.0 - share) + phase);
             left.max(right)
         }
         let mut narrowed = 0;
@@ -202,8 +202,8 @@ mod tests {
             let thirds = (0..20).map(|k| 3u32.pow(k));
             for weights in [weights, thirds.collect()] {
                 for most in [2.0, MOST] {
-                    let halving = Halving::with_most(&weights, seed, most).unwrap();
-                    let worst = worst(&halving, halving.root, 0.0);
+                    let stride = StrideSchedule::with_most(&weights, seed, most).unwrap();
+                    let worst = worst(&stride, stride.root, 0.0);
                     assert!(worst <= most + 1e-9, "{worst} {weights:?}");
                     narrowed += u32::from(worst > most - 1e-6);
                 }
@@ -214,10 +214,10 @@ mod tests {
 
     #[test]
     fn nobody_has_a_turn_where_nothing_weighs() {
-        assert!(Halving::new(&[], 1).is_none());
-        assert!(Halving::new(&[0, 0], 1).is_none());
-        assert_eq!(Halving::new(&[0, 7, 0], 1).unwrap().at(u64::MAX), 1);
-        let extremes = Halving::new(&[u32::MAX; 3], 1).unwrap();
+        assert!(StrideSchedule::new(&[], 1).is_none());
+        assert!(StrideSchedule::new(&[0, 0], 1).is_none());
+        assert_eq!(StrideSchedule::new(&[0, 7, 0], 1).unwrap().at(u64::MAX), 1);
+        let extremes = StrideSchedule::new(&[u32::MAX; 3], 1).unwrap();
         assert!((0..100).all(|back| extremes.at(u64::MAX - back) < 3));
     }
 }

@@ -6,14 +6,14 @@
 /// the same probability, the expected cost is constant; where many lie in one stretch, a binary
 /// search within it keeps the worst case logarithmic.
 #[derive(Debug)]
-pub(crate) struct Guide {
+pub(crate) struct SortedIndex {
     values: Box<[u64]>,
     /// For each stretch the first index whose value is not below it, and the length at the end.
     firsts: Box<[u32]>,
     shift: u32,
 }
 
-impl Guide {
+impl SortedIndex {
     /// Takes values in ascending order, fewer than 2^31.
     pub(crate) fn new(values: Vec<u64>) -> Self {
         let stretches = values.len().next_power_of_two().max(2);
@@ -45,7 +45,7 @@ mod tests {
             let mut values: Vec<_> = (0..round).map(|_| rng.u64(..) & mask).collect();
             values.extend_from_within(..values.len() / 4);
             values.sort_unstable();
-            let guide = Guide::new(values.clone());
+            let guide = SortedIndex::new(values.clone());
             let near = values.iter().flat_map(|v| [v.saturating_sub(1), *v, v.saturating_add(1)]);
             for x in near.chain([0, mask, u64::MAX]).chain((0..20).map(|_| rng.u64(..))) {
                 assert_eq!(guide.at_least(x), values.partition_point(|&v| v < x), "{x} {values:?}");
