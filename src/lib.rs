@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(any(feature = "grpc", feature = "http"))]
+mod client;
 mod connect;
 mod open;
 mod opened;
@@ -10,6 +12,8 @@ mod scheme;
 mod target;
 mod views;
 
+#[cfg(any(feature = "grpc", feature = "http"))]
+pub use client::Connect;
 pub use connect::{connect, discover, register};
 pub use fleetward_core::*;
 

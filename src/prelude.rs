@@ -20,7 +20,5 @@ pub use fleetward_core::{
     ServiceName,
 };
 
-#[cfg(feature = "grpc")]
-pub use crate::grpc::Connect as _;
-#[cfg(feature = "http")]
-pub use crate::http::Connect as _;
+#[cfg(any(feature = "grpc", feature = "http"))]
+pub use crate::Connect as _;

@@ -23,7 +23,6 @@ fn is_told(error: &Error) {
 #[test]
 fn what_opens_a_registry_returns_the_error_of_a_registration() {
     use fleetward::grpc::Connect as _;
-    use fleetward::http::Connect as _;
     let me = || Instance::new("10.0.0.1:80").unwrap();
     let mut urls = vec!["memory:greeter", "static:127.0.0.1:1"];
     is_told(&fleetward::register(urls[0], me()).now_or_never().unwrap().unwrap_err());

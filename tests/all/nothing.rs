@@ -5,7 +5,7 @@ use std::time::Duration;
 use fleetward::Instance;
 use fleetward::balancing::WaitForReady;
 use fleetward::grpc::{Channel, Connect};
-use fleetward::http::{Client, Connect as _};
+use fleetward::http::Client;
 use fleetward::retry::RetryError;
 use fleetward_testkit::servers::{Consul, Etcd};
 use tokio::time::{Instant, sleep};

@@ -11,7 +11,7 @@ use super::Subscription;
 /// the caller feeds by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the live view of a service",
-    note = "a registry handle gives one: `registry.service(\"greeter\")?`; a channel to a URL, or an HTTP client of one, is opened by `.connect().await?` instead of `.build()`, with `use fleetward::grpc::Connect` or `use fleetward::http::Connect`"
+    note = "a registry handle gives one: `registry.service(\"greeter\")?`; a channel to a URL, or an HTTP client of one, is opened by `.connect().await?` instead of `.build()`, with `use fleetward::Connect`"
 )]
 pub trait Instancer: Send + Sync + fmt::Debug {
     /// Subscribes: the current snapshot at once, then each newest one.
