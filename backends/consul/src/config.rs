@@ -7,7 +7,6 @@ mod credentials;
 mod environment;
 mod from_url;
 mod query;
-mod tls;
 mod variables;
 
 use std::fmt;
@@ -21,9 +20,9 @@ pub(crate) use agent::AgentUrl;
 pub use check::ConsulCheck;
 pub(crate) use credentials::Credentials;
 use credentials::{Kept, User};
+pub(crate) use fleetward_backend_common::tls::{Pem, TlsConfig};
 pub use query::Consistency;
 pub(crate) use query::Query;
-pub(crate) use tls::{Pem, TlsConfig};
 use variables::Environment;
 
 /// How to reach Consul, what to ask it for, and how to be registered in it.

@@ -3,7 +3,6 @@
 mod check;
 mod endpoint;
 mod from_url;
-mod tls;
 mod user;
 
 use std::fmt;
@@ -15,7 +14,7 @@ use endpoint::parse_endpoint;
 use fleetward_core::Error;
 use fleetward_core::registry::{Secret, redact};
 
-pub(crate) use tls::{Pem, TlsConfig};
+pub(crate) use fleetward_backend_common::tls::{Pem, TlsConfig};
 pub(crate) use user::{Password, User};
 
 /// Which layout instances are written in.

@@ -19,7 +19,7 @@ impl ConsulConfig {
             ));
         }
         self.urls()?;
-        self.tls.check(self.is_tls())?;
+        self.tls.check(self.is_tls(), "agent")?;
         self.credentials.check()?;
         if let Some(agent) = self.exposed_agent().filter(|_| !self.dangerous_plaintext_credentials)
         {

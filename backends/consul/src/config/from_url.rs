@@ -1,13 +1,12 @@
 //! The configuration in a URL: `consul://h1:8500,h2:8500/service?passing=true&tag=a`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use fleetward_core::Error;
 use fleetward_core::registry::{Options, RegistryUrl, Secret, redact};
 
 use super::variables::{self, Environment};
-use super::{ConsulCheck, ConsulConfig, Kept, User};
+use super::{ConsulCheck, ConsulConfig, Kept, TlsConfig, User};
 
 impl ConsulConfig {
     /// Takes agents and options from a URL whose scheme is `consul`, or `consuls` for TLS.
@@ -63,18 +62,7 @@ impl ConsulConfig {
     }
 
     fn take_security(&mut self, options: &mut Options, secure: bool) -> Result<(), Error> {
-        match options.take_bool("tls")? {
-            Some(false) if secure => {
-                return Err(Error::invalid_input(
-                    "tls=false contradicts consuls://; write consul://",
-                ));
-            }
-            given => self.tls.enabled = given.or(secure.then_some(true)),
-        }
-        self.tls.ca = options.take("ca")?.map(|path| super::Pem::File(path.into()));
-        self.tls.certificate = options.take("cert")?.map(PathBuf::from);
-        self.tls.key = options.take("key")?.map(PathBuf::from);
-        self.tls.domain = options.take("domain")?;
+        self.tls = TlsConfig::take(options, secure.then_some(("consuls", "consul")))?;
         let allowed = options.take_bool("dangerous_plaintext_credentials")?;
         set(&mut self.dangerous_plaintext_credentials, allowed);
         let token = options.take("token")?.map(|text| Kept::Text(Secret::new(text)));

@@ -24,7 +24,7 @@ impl EtcdConfig {
         for (place, endpoint) in self.endpoints.iter().enumerate() {
             parse_endpoint(endpoint).map_err(|error| error.with_context("no.", place + 1))?;
         }
-        self.tls.check(self.is_tls())?;
+        self.tls.check(self.is_tls(), "endpoint")?;
         self.check_credentials()?;
         check_path("prefix", &self.prefix)?;
         check_path("schema", self.schema())?;

@@ -1,12 +1,10 @@
 //! The configuration in a URL:
 //! `etcd://user:password@h1:2379,h2:2379/prefix/service?codec=plain&schema=grpclb`.
 
-use std::path::PathBuf;
-
 use fleetward_core::Error;
 use fleetward_core::registry::{RegistryUrl, redact};
 
-use super::EtcdConfig;
+use super::{EtcdConfig, TlsConfig};
 
 impl EtcdConfig {
     /// Takes hosts, user, prefix and options from a URL whose scheme is `etcd`, or `etcds` for
@@ -66,18 +64,7 @@ impl EtcdConfig {
         if let Some(schema) = options.take("schema")? {
             config = config.with_schema(schema);
         }
-        match options.take_bool("tls")? {
-            Some(false) if secure => {
-                return Err(Error::invalid_input("tls=false contradicts etcds://; write etcd://"));
-            }
-            given => config.tls.enabled = given.or(secure.then_some(true)),
-        }
-        if let Some(path) = options.take("ca")? {
-            config = config.with_ca_file(path);
-        }
-        config.tls.certificate = options.take("cert")?.map(PathBuf::from);
-        config.tls.key = options.take("key")?.map(PathBuf::from);
-        config.tls.domain = options.take("domain")?;
+        config.tls = TlsConfig::take(options, secure.then_some(("etcds", "etcd")))?;
         if let Some(allowed) = options.take_bool("dangerous_plaintext_credentials")? {
             config = config.with_dangerous_plaintext_credentials(allowed);
         }
