@@ -26,6 +26,11 @@ pub mod registry {
     pub use crate::target::{Located, Target};
 }
 
+/// What network backends share: for whoever writes one.
+pub mod backend {
+    pub use fleetward_backend_common::*;
+}
+
 /// The load balancing algorithms.
 pub mod balancers {
     pub use fleetward_balancers::*;

@@ -15,7 +15,6 @@ mod quota;
 pub mod registration;
 pub mod registry;
 pub mod retry;
-pub mod rotation;
 pub mod task;
 mod telemetry;
 

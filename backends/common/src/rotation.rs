@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::Error;
+use fleetward_core::Error;
 
 /// Calls one of several servers that stand for the same registry, and the others if it fails.
 ///
@@ -25,7 +25,7 @@ use crate::Error;
 /// ```
 /// use std::time::Duration;
 /// use fleetward_core::{Error, ErrorKind};
-/// use fleetward_core::rotation::{Failed, Rotation};
+/// use fleetward_backend_common::rotation::{Failed, Rotation};
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 /// let servers = Rotation::new("endpoint", ["10.0.0.1:80".into(), "10.0.0.2:80".into()], 0);
 /// let answer = servers.call(Duration::from_secs(5), |server| async move {
@@ -97,7 +97,7 @@ impl Rotation {
     ///
     /// # Errors
     /// That of the last server tried, with its name; the context `before` has what the others
-    /// said. [`Unavailable`](crate::ErrorKind::Unavailable) if there is no server.
+    /// said. [`Unavailable`](fleetward_core::ErrorKind::Unavailable) if there is no server.
     pub async fn call<T, F>(
         &self,
         limit: Duration,
@@ -144,7 +144,7 @@ impl Rotation {
             (tried, later) = (Tried::none(self.servers.len()), false);
             before.clear();
         }
-        Err(Error::new(crate::ErrorKind::Unavailable, "there is no server to ask"))
+        Err(Error::new(fleetward_core::ErrorKind::Unavailable, "there is no server to ask"))
     }
 
     fn named(&self, error: Error, server: usize) -> Error {
@@ -201,7 +201,7 @@ mod tests {
     use std::future::ready;
 
     use super::*;
-    use crate::ErrorKind;
+    use fleetward_core::ErrorKind;
 
     const LIMIT: Duration = Duration::from_secs(6);
 

@@ -24,8 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleetward_backend_common::rotation::Rotation;
 use fleetward_core::Error;
-use fleetward_core::rotation::Rotation;
 use form_urlencoded::Serializer;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};

@@ -14,8 +14,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fleetward_backend_common::rotation::{Failed, Rotation};
 use fleetward_core::Error;
-use fleetward_core::rotation::{Failed, Rotation};
 use tokio::time::Instant;
 
 use crate::config::EtcdConfig;

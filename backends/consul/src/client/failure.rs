@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use fleetward_core::rotation::Failed;
+use fleetward_backend_common::rotation::Failed;
 use fleetward_core::{BoxError, Error, ErrorKind};
 use http::StatusCode;
 

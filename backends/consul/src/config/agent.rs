@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fleetward_core::model::Host;
+use fleetward_backend_common::clear_text;
 use fleetward_core::registry::redact;
 use fleetward_core::{Address, Error};
 
@@ -128,10 +128,7 @@ impl AgentUrl {
     pub(super) fn is_remote(&self) -> bool {
         match &self.place {
             Place::Socket(_) => false,
-            Place::Network(address) => match address.host() {
-                Host::Ip(ip) => !ip.to_canonical().is_loopback(),
-                Host::Name(name) => !name.eq_ignore_ascii_case("localhost"),
-            },
+            Place::Network(address) => clear_text::is_remote(address.host()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleetward_backend_common::clear_text;
 use fleetward_core::Error;
 
 use super::{ConsulConfig, MIN_DEREGISTER_AFTER};
@@ -23,10 +24,8 @@ impl ConsulConfig {
         self.credentials.check()?;
         if let Some(agent) = self.exposed_agent().filter(|_| !self.dangerous_plaintext_credentials)
         {
-            return Err(Error::invalid_input(
-                "the token or password would be sent without TLS; switch TLS on (consuls://), or allow it with dangerous_plaintext_credentials=true",
-            )
-            .with_context("agent", agent));
+            let error = clear_text::refuse("the token or password", "consuls");
+            return Err(error.with_context("agent", agent));
         }
         self.query.check()?;
         self.check.check()?;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use fleetward_backend_common::clear_text;
 use fleetward_core::Error;
-use fleetward_core::model::Host;
 use fleetward_core::registry::redact;
 
 use super::endpoint::parse_endpoint;
@@ -46,10 +46,9 @@ impl EtcdConfig {
             return Err(Error::invalid_input("the user's name is empty"));
         }
         match self.exposed_endpoint() {
-            Some(endpoint) if !self.dangerous_plaintext_credentials => Err(Error::invalid_input(
-                "the password would be sent without TLS; switch TLS on (etcds://), or allow it with dangerous_plaintext_credentials=true",
-            )
-            .with_context("endpoint", endpoint)),
+            Some(endpoint) if !self.dangerous_plaintext_credentials => {
+                Err(clear_text::refuse("the password", "etcds").with_context("endpoint", endpoint))
+            }
             _ => Ok(()),
         }
     }
@@ -59,12 +58,8 @@ impl EtcdConfig {
         if self.user.is_none() || self.is_tls() {
             return None;
         }
-        let remote = |endpoint: &&String| match parse_endpoint(endpoint) {
-            Ok((_, address)) => match address.host() {
-                Host::Ip(ip) => !ip.to_canonical().is_loopback(),
-                Host::Name(name) => !name.eq_ignore_ascii_case("localhost"),
-            },
-            Err(_) => false,
+        let remote = |endpoint: &&String| {
+            parse_endpoint(endpoint).is_ok_and(|(_, address)| clear_text::is_remote(address.host()))
         };
         self.endpoints.iter().find(remote).map(String::as_str)
     }
