@@ -90,7 +90,7 @@ async fn a_thousand_registrations_share_one_stream_and_come_back_together() {
     let Some(etcd) = Etcd::start_or_skip().await else { return };
     let registry = registry(&etcd).await;
     let (before, many) = (streams(&etcd).await, 1000);
-    // Due for renewal after 960 s: what is back before was told of its loss.
+    // Due for renewal after some 1,000 s: what is back before was told of its loss.
     let kept = futures::future::join_all((0..many).map(|n| keep(&registry, n, 48 * LONG))).await;
     watched(&etcd, f64::from(many)).await;
     assert_eq!(streams(&etcd).await - before, 1.0);
