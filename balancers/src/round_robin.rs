@@ -9,8 +9,7 @@ use crate::turns::Turns;
 ///
 /// A new one starts at a random endpoint, so that many clients that start together do not all call
 /// the same instance first. Weights are not looked at. When the set changes, the turn goes on from
-/// the same count. Threads that pick at the very same moment, over and over, take some turns in a row each,
-/// so that they do not wait for each other; no instance gets ahead by more than a call for each such thread.
+/// the same count, which all threads share.
 ///
 /// ```
 /// use fleetward_balancers::RoundRobin;
