@@ -5,6 +5,7 @@ mod body;
 mod deadline;
 mod head;
 mod settings;
+mod sync;
 
 pub use self::attempts::{Attempt, Attempts, Exchange, Superseded};
 pub use self::body::{AttemptBody, AttemptError, AttemptGuard, ReplayBody, ReplayBuffer};

@@ -15,6 +15,7 @@ mod quota;
 pub mod registration;
 pub mod registry;
 pub mod retry;
+mod sync;
 pub mod task;
 mod telemetry;
 

@@ -7,12 +7,14 @@ mod driver;
 mod error;
 pub mod frames;
 mod handshake;
+mod owed;
 mod ping;
 mod preface;
 mod reset_queue;
 mod sender;
 mod slots;
 mod stream;
+mod sync;
 mod upload;
 
 pub use self::body::Incoming;

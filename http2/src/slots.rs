@@ -1,10 +1,11 @@
 //! What the streams of one connection share: how many there may be, and how the connection ended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, TryAcquireError, watch};
 
+use crate::owed::Owed;
 use crate::ping::Reads;
 use crate::reset_queue::ResetQueue;
 
@@ -19,7 +20,7 @@ const MOST: usize = 1 << 24;
 pub(crate) struct Slots {
     free: Semaphore,
     /// So many of those taken are not given back: the server takes fewer now.
-    owed: AtomicUsize,
+    owed: Owed,
     /// Whether the server takes any streams at all. It may say later that it does.
     takes_any: watch::Sender<bool>,
     /// Where somebody wants to know what has come in and when.
@@ -40,13 +41,12 @@ pub(crate) struct Slot {
 
 impl Slots {
     pub(crate) fn new(reads: Option<Reads>) -> Self {
-        let (owed, timed_out) = (AtomicUsize::new(0), AtomicBool::new(false));
         Self {
             free: Semaphore::new(0),
-            owed,
+            owed: Owed::default(),
             takes_any: watch::Sender::new(true),
             reads,
-            timed_out,
+            timed_out: AtomicBool::new(false),
             resets: ResetQueue::new(),
         }
     }
@@ -81,19 +81,6 @@ impl Slots {
         Slot { slots: self.clone() }
     }
 
-    /// Pays so much of what is owed, and says how much of it was not.
-    fn pay(&self, slots: usize) -> usize {
-        let mut left = slots;
-        let pay = |owed: usize| {
-            left = slots.saturating_sub(owed);
-            (owed > 0).then(|| owed.saturating_sub(slots))
-        };
-        match self.owed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay) {
-            Ok(_) => left,
-            Err(_) => slots,
-        }
-    }
-
     /// Whoever waits now gets its request back.
     pub(crate) fn close(&self) {
         self.free.close();
@@ -121,7 +108,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.slots.pay(1) == 1 {
+        if self.slots.owed.pay(1) == 1 {
             self.slots.free.add_permits(1);
         }
     }
@@ -139,12 +126,12 @@ impl Limit {
     pub(crate) fn follow(&mut self, slots: &Slots, limit: usize) {
         let limit = limit.min(MOST);
         if limit > self.given {
-            slots.free.add_permits(slots.pay(limit - self.given));
+            slots.free.add_permits(slots.owed.pay(limit - self.given));
         } else if limit < self.given {
             // In this order: no stream that ends meanwhile makes room for another.
-            slots.owed.fetch_add(self.given - limit, Ordering::Relaxed);
+            slots.owed.add(self.given - limit);
             let taken = slots.free.forget_permits(self.given - limit);
-            slots.free.add_permits(slots.pay(taken));
+            slots.free.add_permits(slots.owed.pay(taken));
         }
         self.given = limit;
         slots.takes_any.send_if_modified(|any| std::mem::replace(any, limit > 0) != (limit > 0));
@@ -152,7 +139,7 @@ impl Limit {
 
     /// Whether no stream is open.
     pub(crate) fn is_idle(&self, slots: &Slots) -> bool {
-        slots.free.available_permits() >= self.given && slots.owed.load(Ordering::Relaxed) == 0
+        slots.free.available_permits() >= self.given && slots.owed.is_nothing()
     }
 }
 

@@ -1,7 +1,8 @@
 //! How much all calls of a client keep for further attempts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::sync::{AtomicUsize, Ordering};
 
 /// A bound on the bytes that all calls of a client keep together for further attempts. Requests of up to 4 KiB are
 /// not counted.

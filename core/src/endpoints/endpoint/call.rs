@@ -106,10 +106,9 @@ impl InFlight {
     pub fn answered_at(&mut self, now: Instant) {
         self.has_head = true;
         if !std::mem::replace(&mut self.answered, true) {
-            self.state.answered(self.operation, self.started, self.probe, now);
+            // It says what it has to say here. Its end, hours later perhaps, is no word of another one.
+            self.state.answered(self.operation, self.started, &mut self.probe, now);
             self.tell(Heard::Good, now);
-            // It has said what it was to say. Its end, hours later perhaps, is no word of another one.
-            self.probe = false;
         }
     }
 
@@ -159,12 +158,12 @@ impl InFlight {
         match outcome {
             // What it has answered already was good.
             Outcome::Refused if !self.answered => {
-                let (operation, probe, elapsed) = (self.operation, self.probe, self.elapsed(now));
-                let heard = self.state.refused(operation, elapsed, &self.way, probe, now);
+                let (operation, elapsed) = (self.operation, self.elapsed(now));
+                let heard = self.state.refused(operation, elapsed, &self.way, &mut self.probe, now);
                 self.tell(heard, now);
             }
             Outcome::Foreign => {
-                self.state.failed(self.elapsed(now), self.probe, now);
+                self.state.failed(self.elapsed(now), &mut self.probe, now);
                 if !self.answered {
                     let heard = self.state.refused_foreign(self.operation, &self.way, now);
                     self.tell(heard, now);
@@ -173,7 +172,7 @@ impl InFlight {
             Outcome::Success | Outcome::Refused => self.state.succeeded(),
             Outcome::Failure { pushback } => {
                 let least = self.elapsed(now).max(pushback.unwrap_or_default());
-                self.state.failed(least, self.probe, now);
+                self.state.failed(least, &mut self.probe, now);
             }
             Outcome::Ignored => {}
         }
@@ -199,7 +198,7 @@ impl Drop for InFlight {
             let now = Instant::now();
             self.given_up(now);
         }
-        self.state.leave(self.probe);
+        self.state.leave(&mut self.probe);
     }
 }
 

@@ -12,21 +12,6 @@ pub enum Connectivity {
     TransientFailure,
 }
 
-/// Whether outlier detection lets calls through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Admission {
-    Open,
-    /// Ejected: in a ready set only while there is nothing better.
-    Ejected,
-    /// The time is over: one call may try.
-    Probe,
-    /// That call is under way.
-    Probing,
-    /// It failed; the detector has not yet taken note.
-    Relapsed,
-}
-
 /// What active health checks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -1,7 +1,8 @@
 //! The peak-sensitive moving average of an endpoint's latency.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// An exponentially weighted moving average that jumps up at once and comes down with time (Peak
 /// EWMA, as in Twitter's Finagle): a slow answer is believed immediately, a quick one by and by.
@@ -9,6 +10,8 @@ use std::time::Duration;
 /// One word, so that the pair it holds is read and written whole without a lock: the average in
 /// seconds as an `f32` above, the time of the last sample below. All bits zero is "no history". A negative
 /// average stands in for one: it was no good answer's, and the first sample takes its place.
+///
+/// Picks read it, and no pick takes a lock. To write it takes as long as under a lock (some 10 ns).
 #[derive(Debug, Default)]
 pub(super) struct PeakEwma(AtomicU64);
 

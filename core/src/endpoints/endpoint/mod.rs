@@ -1,5 +1,6 @@
 //! One callable instance: what is known of it, keyed by its id, and what outlives every update.
 
+mod admission;
 mod call;
 mod conditions;
 mod doubt;
@@ -12,9 +13,10 @@ mod state;
 mod usual;
 mod way;
 
+pub(crate) use self::admission::Admission;
 pub use self::call::{InFlight, Outcome};
+pub(crate) use self::conditions::Checked;
 pub use self::conditions::Connectivity;
-pub(crate) use self::conditions::{Admission, Checked};
 pub use self::member::Member;
 pub(crate) use self::outcomes::Window;
 pub use self::readiness::Readiness;

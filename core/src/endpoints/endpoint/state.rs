@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::conditions::{Admission, Checked, Connectivity};
+use super::admission::{Admission, Admittance};
+use super::conditions::{Checked, Connectivity};
 use super::latency::PeakEwma;
 use super::outcomes::Outcomes;
 use super::refusals::{Flags, Refusals};
@@ -82,7 +83,7 @@ struct Pulse {
     /// Times are kept as distances from here.
     created: Instant,
     decay_seconds: f32,
-    admission: AtomicU8,
+    admission: Admittance,
     refused: Flags,
 }
 
@@ -93,7 +94,7 @@ impl EndpointState {
             latency: PeakEwma::default(),
             created: Instant::now(),
             decay_seconds: around.feedback.decay_seconds(),
-            admission: AtomicU8::new(Admission::Open as u8),
+            admission: Admittance::default(),
             refused: Flags::default(),
         };
         Self {
@@ -308,24 +309,12 @@ impl EndpointState {
 
     #[inline]
     pub(crate) fn admission(&self) -> Admission {
-        match self.pulse.admission.load(Ordering::Relaxed) {
-            0 => Admission::Open,
-            1 => Admission::Ejected,
-            2 => Admission::Probe,
-            3 => Admission::Probing,
-            _ => Admission::Relapsed,
-        }
+        self.pulse.admission.get()
     }
 
     pub(crate) fn set_admission(&self, to: Admission) {
-        self.pulse.admission.store(to as u8, Ordering::Relaxed);
+        self.pulse.admission.set(to);
         self.touch();
-    }
-
-    #[inline]
-    fn change_admission(&self, from: Admission, to: Admission) -> bool {
-        let order = Ordering::Relaxed;
-        self.pulse.admission.compare_exchange(from as u8, to as u8, order, order).is_ok()
     }
 
     /// Whether a call that picks it now may go there. While it proves itself, only one at a time.
@@ -373,23 +362,19 @@ impl EndpointState {
     #[inline]
     pub(super) fn enter(&self) -> bool {
         self.pulse.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.admission() == Admission::Probe
-            && self.change_admission(Admission::Probe, Admission::Probing)
+        self.pulse.admission.enter()
     }
 
     /// A call ends, after everything else that was to be said of it.
     #[inline]
-    pub(super) fn leave(&self, probe: bool) {
-        if probe {
-            // Unless it was judged: then the admission is another one.
-            self.change_admission(Admission::Probing, Admission::Probe);
-        }
+    pub(super) fn leave(&self, probe: &mut bool) {
+        self.pulse.admission.settle(probe, Admission::Probe);
         self.pulse.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The call that tries it hangs: another one may try.
     pub(crate) fn offer_again(&self) {
-        self.change_admission(Admission::Probing, Admission::Probe);
+        self.pulse.admission.offer_again();
     }
 }
 

@@ -12,6 +12,7 @@
 mod ratio;
 mod saved;
 mod throttle;
+mod word;
 
 use std::fmt::Debug;
 use std::sync::Arc;

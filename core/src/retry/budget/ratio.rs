@@ -1,13 +1,13 @@
 //! Extra attempts as a share of the calls.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::RetryBudget;
 use super::saved::{ATTEMPT, MAX_UNAGED, STAMP_MASK, STEPS, Saved, since};
+use super::word::Word;
 
 /// Allows extra attempts for a share of the calls, and a few a second besides: Finagle's
 /// [`RetryBudget`][finagle].
@@ -49,7 +49,7 @@ pub struct RatioBudget {
     floor: u32,
     ttl: Duration,
     created: Instant,
-    word: AtomicU64,
+    word: Word,
 }
 
 impl Default for RatioBudget {
@@ -82,10 +82,9 @@ impl RatioBudget {
     }
 
     fn from_settings(ratio: f64, floor: u32, ttl: Duration) -> Self {
-        let mut budget = Self { ratio, floor, ttl, created: Instant::now(), word: 0.into() };
-        let full = Saved { balance: budget.reserve_units() as u64, unaged: 0, stamp: 0 };
-        *budget.word.get_mut() = full.pack();
-        budget
+        let reserve = f64::from(floor) * ttl.as_secs_f64();
+        let full = Saved { balance: (reserve * ATTEMPT as f64) as u64, unaged: 0, stamp: 0 };
+        Self { ratio, floor, ttl, created: Instant::now(), word: Word::new(full) }
     }
 
     /// What the floor alone grows to, and what there is at first.
@@ -95,7 +94,7 @@ impl RatioBudget {
 
     /// How many extra attempts would be allowed now.
     pub fn balance(&self) -> f64 {
-        let saved = Saved::unpack(self.word.load(Ordering::Acquire));
+        let saved = self.word.get();
         self.aged(saved, self.stamp()).balance as f64 / ATTEMPT as f64
     }
 
@@ -112,15 +111,6 @@ impl RatioBudget {
     fn stamp(&self) -> u64 {
         let ttls = self.created.elapsed().as_secs_f64() / self.ttl.as_secs_f64();
         (ttls * STEPS) as u64 & STAMP_MASK
-    }
-
-    /// Whether there was something to change.
-    ///
-    /// `to` reads the clock, if it does, after the word was read, and again if another thread was
-    /// quicker: so its time is never before the word's, however long the thread was held up.
-    fn change(&self, to: impl Fn(Saved) -> Option<Saved>) -> bool {
-        let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
-        self.word.fetch_update(set, fetch, |word| Some(to(Saved::unpack(word))?.pack())).is_ok()
     }
 
     /// Brings it up to the time `now`. Everything is rounded down, so that no rounding breaks the
@@ -148,7 +138,7 @@ impl RetryBudget for RatioBudget {
         if self.ratio == 0.0 {
             return;
         }
-        self.change(|mut saved| {
+        self.word.change(|mut saved| {
             if saved.unaged == MAX_UNAGED {
                 saved = self.aged(saved, self.stamp());
             }
@@ -158,7 +148,7 @@ impl RetryBudget for RatioBudget {
     }
 
     fn allows(&self) -> bool {
-        self.change(|saved| {
+        self.word.change(|saved| {
             let mut saved = self.aged(saved, self.stamp());
             saved.balance = saved.balance.checked_sub(ATTEMPT)?;
             Some(saved)
@@ -346,7 +336,7 @@ mod tests {
         assert_eq!(budget.reserve(), 600_000.0);
         assert!((budget.balance() - 600_000.0).abs() < 0.01);
         (0..20_000).for_each(|_| budget.call());
-        let full = Saved::unpack(budget.word.load(Ordering::Relaxed));
+        let full = budget.word.get();
         assert_eq!(full.balance, (1 << BALANCE_BITS) - 1);
         assert_eq!(Saved::unpack(full.pack()), full);
         assert!(budget.allows());

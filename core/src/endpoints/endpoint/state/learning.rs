@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::EndpointState;
 use crate::endpoints::Operation;
-use crate::endpoints::endpoint::conditions::Admission;
+use crate::endpoints::endpoint::admission::Admission;
 use crate::endpoints::endpoint::doubt::Heard;
 use crate::endpoints::endpoint::refusals::{Blame, News, Refusal};
 use crate::endpoints::endpoint::way::Way;
@@ -19,7 +19,7 @@ impl EndpointState {
         &self,
         operation: Operation,
         began: Instant,
-        probe: bool,
+        probe: &mut bool,
         now: Instant,
     ) {
         let rtt = now.saturating_duration_since(began);
@@ -31,8 +31,8 @@ impl EndpointState {
         self.admit(probe);
     }
 
-    fn admit(&self, probe: bool) {
-        if probe && self.change_admission(Admission::Probing, Admission::Open) {
+    fn admit(&self, probe: &mut bool) {
+        if self.pulse.admission.settle(probe, Admission::Open) {
             self.touch();
             self.around.changed.notify_one();
         }
@@ -103,22 +103,20 @@ impl EndpointState {
     pub(in crate::endpoints::endpoint) fn failed(
         &self,
         least: Duration,
-        probe: bool,
+        probe: &mut bool,
         now: Instant,
     ) {
         let in_a_row = self.outcomes.failure();
         self.penalize(least, in_a_row, now);
-        if probe {
-            self.relapse();
-        }
+        self.relapse(probe);
         if in_a_row == self.around.suspect_after {
             self.around.changed.notify_one();
         }
     }
 
     /// The call that tried it has failed.
-    fn relapse(&self) {
-        if self.change_admission(Admission::Probing, Admission::Relapsed) {
+    fn relapse(&self, probe: &mut bool) {
+        if self.pulse.admission.settle(probe, Admission::Relapsed) {
             self.touch();
             self.around.changed.notify_one();
         }
@@ -130,7 +128,7 @@ impl EndpointState {
         operation: Operation,
         elapsed: Duration,
         way: &Way<Arc<EndpointState>>,
-        probe: bool,
+        probe: &mut bool,
         now: Instant,
     ) -> Heard {
         self.no_sample(elapsed, now);
@@ -141,8 +139,7 @@ impl EndpointState {
                 self.admit(probe);
             }
             Blame::Operation => {}
-            Blame::Endpoint if probe => self.relapse(),
-            Blame::Endpoint => {}
+            Blame::Endpoint => self.relapse(probe),
         }
         refusal.heard
     }
