@@ -7,7 +7,7 @@ use super::Subscription;
 
 /// The live view of one service.
 ///
-/// A [`Reflector`](crate::discovery::Reflector) is one, made from any registry; a [`Publisher`] is one that
+/// A [`Reflector`](crate::discovery::Reflector) is one, made from any registry; a [`Publisher`](crate::discovery::Publisher) is one that
 /// the caller feeds by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the live view of a service",

@@ -21,7 +21,7 @@ use crate::{Balancer, Endpointer};
 /// endpoint: `call` picks from an immutable set by `&self` and drives the endpoint's service to
 /// readiness inside the response future.
 ///
-/// It takes requests that can [carry a context](ContextCarrier), and sends them without it.
+/// It takes requests that can [carry a context](crate::context::ContextCarrier), and sends them without it.
 ///
 /// ```
 /// # use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::Instance;
 use crate::model::snapshot::sort_unique;
 
-/// Chooses the instances that a client sees. [`Filter`] is one, a subset is one
+/// Chooses the instances that a client sees. [`Filter`](crate::discovery::Filter) is one, a subset is one
 /// (`fleetward::balancers::Subset`), and so is any closure of this signature:
 ///
 /// ```

@@ -27,7 +27,7 @@ pub trait InstancerExt: Instancer + Sized {
     }
 
     /// The same service, of which only the instances are seen that fulfil the condition. For
-    /// conditions that come from configuration there is [`Filter`].
+    /// conditions that come from configuration there is [`Filter`](crate::discovery::Filter).
     ///
     /// ```
     /// use fleetward_core::{Instance, Instancer};
