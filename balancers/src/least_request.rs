@@ -55,7 +55,7 @@ impl LeastRequest {
         Self { draws: Draws::with_seed(seed), ..Self::new() }
     }
 
-    /// Sets how many endpoints to look at (2 to 10; what is outside is brought inside).
+    /// Sets how many endpoints to look at (2 to 10; clamped to that range).
     #[must_use]
     pub fn with_choices(mut self, choices: usize) -> Self {
         self.choices = choices.clamp(2, MAX_CHOICES);

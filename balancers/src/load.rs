@@ -21,7 +21,7 @@ impl LoadBound {
     }
 }
 
-/// Who has room in one set at one moment.
+/// Which endpoints of one set have room at one moment.
 pub(crate) struct Room<'a> {
     bound: LoadBound,
     endpoints: &'a ReadySet<'a>,

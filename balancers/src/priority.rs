@@ -266,7 +266,7 @@ impl<B> fmt::Debug for Priority<B> {
 mod tests {
     use super::*;
 
-    /// Levels of a hundred instances, all of them ready, so many of them healthy.
+    /// Levels of a hundred ready instances, with the number of healthy ones given.
     fn of<const N: usize>(healthy: [usize; N]) -> ([i64; N], [bool; N]) {
         let levels = healthy.map(|healthy| Counts { total: 100, ready: 100, healthy });
         let loads = loads(&levels, 140, 50);

@@ -69,7 +69,7 @@ impl<B> SlowStart<B> {
     }
 
     /// Sets how the calls grow: 1 (default) in a straight line, above faster at first, below slower
-    /// (0.01 to 100; what is outside is brought inside, what is not a number counts as 1).
+    /// (clamped to 0.01 to 100; NaN counts as 1).
     #[must_use]
     pub fn with_aggression(mut self, aggression: f32) -> Self {
         self.aggression = if aggression.is_nan() { 1.0 } else { aggression.clamp(0.01, 100.0) };
@@ -77,7 +77,7 @@ impl<B> SlowStart<B> {
     }
 
     /// Sets what an endpoint gets at least, of what it would get otherwise (default 0.1; 0 to 1,
-    /// what is outside is brought inside).
+    /// clamped to that range).
     #[must_use]
     pub fn with_least(mut self, least: f32) -> Self {
         self.least = if least.is_nan() { 0.1 } else { least.clamp(0.0, 1.0) };

@@ -61,9 +61,8 @@ impl<B: Balancer + 'static> Split<B> {
         Self { rules: Vec::new(), turns, start, kept: GroupCache::new(make) }
     }
 
-    /// Gives a share of the calls, 0 to 1, to the instances that the rule applies to. What is outside
-    /// is brought inside, what is not a number counts as 0, and of shares that come to more than 1
-    /// the later ones get what is left.
+    /// Gives a share of the calls to the instances that the rule applies to. Clamped to 0 to 1; NaN counts as 0. Of
+    /// shares that come to more than 1 the later ones get what is left.
     #[must_use]
     pub fn with_rule(
         mut self,

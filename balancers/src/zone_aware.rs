@@ -54,7 +54,7 @@ pub struct ZoneAware<B> {
     kept: GroupCache<Key, B>,
 }
 
-/// So many calls under way at an instance are worth a look at another zone.
+/// The number of calls under way at an instance that makes another zone worth a look.
 const BUSY: usize = 4;
 
 /// How the callers are spread over zones.

@@ -102,7 +102,7 @@ enum Command {
         /// How many calls at once.
         #[arg(long, default_value_t = 64)]
         in_flight: usize,
-        /// So many calls, however long they take: what is counted can be divided by it.
+        /// The number of calls, however long they take: a count can be divided by it.
         #[arg(long)]
         calls: Option<usize>,
     },

@@ -24,7 +24,7 @@ impl<'a> Reasons<'a> {
                 (None, Some((_, reason))) => {
                     let _ = writeln!(reason, "{line}");
                 }
-                // Before the first heading: for who writes the file.
+                // Before the first heading: for whoever writes the file.
                 (None, None) => {}
             }
         }

@@ -18,7 +18,7 @@ use crate::error::Result;
 #[derive(Clone, Debug)]
 pub(crate) struct Nobody;
 
-/// So many endpoints, and the line by which their registry speaks.
+/// A number of endpoints, and the line by which their registry speaks.
 pub(crate) struct ScriptedClient {
     pub(crate) balanced: Balanced<Nobody>,
     registry: UnboundedSender<KeyChange>,

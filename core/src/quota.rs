@@ -27,7 +27,7 @@ pub(crate) struct Admission {
 }
 
 impl Quota {
-    /// So many lines in each window.
+    /// The number of lines in each window.
     pub(crate) const LINES: u32 = 100;
     pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 

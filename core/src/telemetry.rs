@@ -20,7 +20,7 @@ use crate::quota::Quota;
 use crate::task::shield::shielded;
 use crate::{Error, Freshness, InstanceId, ServiceName};
 
-/// Beyond so many at once a summary stands for the single events.
+/// The number of instances at once beyond which a summary stands for the single events.
 const MAX_EVENTS: usize = 32;
 
 // A subscriber or a recorder is the user's: what it does wrong ends no task and no call.

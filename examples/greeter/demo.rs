@@ -18,7 +18,7 @@ const TTL: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(20);
 /// The calls of each phase.
 const CALLS: u32 = 50;
-/// So many more, at most, while the registry has still to notice who died.
+/// The most further attempts, while the registry has still to notice who died.
 const MORE_CALLS: u32 = 500;
 
 pub(crate) async fn run() -> Result<bool> {

@@ -88,10 +88,9 @@ impl RetryPolicy {
     }
 
     /// Sets the waits as gRPC's configuration gives them: `initial`, then `multiplier` times the one
-    /// before, up to `max`, each of them drawn between 0.8 and 1.2 times that. What a [`Backoff`] cannot be
-    /// is brought inside: `initial` is at most `max`,
-    /// both lie between 1 ns and [a day](Backoff::LONGEST), the multiplier between 1 and 100 (1 if it
-    /// is no number).
+    /// before, up to `max`, each of them drawn between 0.8 and 1.2 times that. Values are
+    /// clamped to what a [`Backoff`] can be: `initial` is at most `max`, both lie between 1 ns and
+    /// [a day](Backoff::LONGEST), the multiplier between 1 and 100 (NaN means 1).
     ///
     /// ```
     /// use std::time::Duration;

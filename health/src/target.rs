@@ -30,7 +30,7 @@ impl Target {
         }
     }
 
-    /// A connection to the first address that takes one. Bounded by who waits for it.
+    /// A connection to the first address that takes one. Its caller bounds the time.
     pub(crate) async fn connect(self, instance: &Instance) -> Result<TcpStream, Error> {
         let mut last = None;
         for address in self.resolve(instance).await? {

@@ -19,7 +19,7 @@ const MOST: usize = 1 << 24;
 #[derive(Debug)]
 pub(crate) struct Slots {
     free: Semaphore,
-    /// So many of those taken are not given back: the server takes fewer now.
+    /// How many of those taken are not given back: the server takes fewer now.
     owed: Owed,
     /// Whether the server takes any streams at all. It may say later that it does.
     takes_any: watch::Sender<bool>,

@@ -82,7 +82,7 @@ pub enum Arrivals {
     Poisson(f64),
     /// At fixed intervals, whether or not earlier calls were answered.
     Every(Nanos),
-    /// So many at a time; the next one begins when one ends.
+    /// A number at a time; the next one begins when one ends.
     Closed {
         /// Under way at any time.
         at_once: u32,

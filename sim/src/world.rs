@@ -67,7 +67,7 @@ struct World<'a> {
     events: Events<Event>,
     servers: Vec<Server>,
     clients: Vec<Client>,
-    /// Who is there, as clients know it.
+    /// The instances that are there, as clients know them.
     present: Vec<bool>,
     /// When each client calls.
     arrivals: Vec<Rng>,

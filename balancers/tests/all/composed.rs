@@ -16,7 +16,7 @@ fn instance(i: usize) -> Instance {
     Instance::new(format!("10.0.{}.{}:80", i / 256, i % 256)).unwrap()
 }
 
-/// So many members in each zone; an empty name is none.
+/// Members by zone, with the number of each; an empty name is no zone.
 fn zones(sizes: &[(&str, usize)]) -> Vec<Member> {
     let names = sizes.iter().flat_map(|(zone, size)| std::iter::repeat_n(*zone, *size));
     let zoned = |(i, zone): (usize, &str)| match zone {
@@ -347,7 +347,7 @@ fn priority() -> Priority<Random> {
     Priority::new(|| Random::with_seed(1)).with_seed(2)
 }
 
-/// Level 0 and level 1 with a hundred instances each, so many of them ready.
+/// Level 0 and level 1 with a hundred instances each; the number of ready ones is given.
 fn failover(ready: [usize; 2]) -> Vec<f64> {
     let members = levels(&[(0, 100), (1, 100)]);
     let (zero, one) = members.split_at(100);

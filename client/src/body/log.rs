@@ -1,4 +1,4 @@
-//! A request's body as it came in, and who has read how much of it.
+//! A request's body as it came in, and how much of it each attempt has read.
 //!
 //! The body is the caller's code. It may take long, panic, or come back here while it is polled or
 //! dropped: a request stream may own the response of its own call, and dropping that ends an attempt.

@@ -67,7 +67,7 @@ where
     B::Error: Clone,
 {
     /// Takes what is there of the body, without waiting: at most 1,024 frames, and no more than one beyond `limit`
-    /// bytes. So many bytes are kept for further attempts, and all bodies of a `buffer` keep no more than it allows.
+    /// bytes. That is the most that is kept for further attempts; all bodies of a `buffer` keep no more than it allows.
     ///
     /// # Errors
     /// What the body fails with.

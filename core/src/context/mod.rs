@@ -23,7 +23,7 @@ use crate::InstanceId;
 ///
 /// [`Retry`](crate::Retry) makes one for each attempt, and [`Balanced`](crate::Balanced) reads it.
 /// Middleware between them, which finds it by [`ContextCarrier::context`], can ask it how many
-/// attempts went before. Who makes a call may put one in its request, to learn which
+/// attempts went before. Whoever makes a call may put one in its request, to learn which
 /// [instance](Self::instance) the call went to, or to say that [its time is up](Self::expire).
 ///
 /// ```
@@ -85,7 +85,7 @@ impl CallContext {
     /// Says that the time of the call is up, just before it is dropped.
     ///
     /// To an endpoint a dropped call is a caller that has gone away, which says nothing about the
-    /// instance. Who drops a call because the *instance* took too long says so by this: then it
+    /// instance. Whoever drops a call because the *instance* took too long says so by this: then it
     /// counts as a failure of the instance. It is for a timeout of one's own;
     /// [`Retry`](crate::Retry) and the clients built on it do this for their own deadlines.
     ///

@@ -1,4 +1,4 @@
-//! The live view of one service: who publishes it and who holds it.
+//! The live view of one service.
 
 use std::fmt;
 use std::sync::Arc;

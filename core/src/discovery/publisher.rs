@@ -112,7 +112,7 @@ impl Publisher {
     }
 }
 
-/// So many characters are kept of what a source says of itself.
+/// The most characters that are kept of what a source says of itself.
 const MAX_SOURCE: usize = 256;
 
 impl Instancer for Publisher {

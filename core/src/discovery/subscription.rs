@@ -15,7 +15,7 @@ use crate::{Error, ErrorKind, Snapshot};
 
 /// A reader's place at an [`Instancer`](crate::Instancer). Dropping it unsubscribes.
 ///
-/// Only the newest snapshot matters: who reads slowly skips those in between and blocks nobody.
+/// Only the newest snapshot matters: a slow reader skips those in between and blocks nobody.
 /// As a [`Stream`] it yields the current snapshot at once, then each newer one.
 pub struct Subscription {
     service: Arc<str>,

@@ -22,7 +22,7 @@ impl<T> Edit<T> {
     }
 }
 
-/// So many are made one by one; for more, the list is moved into a new one in one pass.
+/// The most edits that are made one by one; for more, the list is moved into a new one in one pass.
 const ONE_BY_ONE: usize = 16;
 
 /// Makes the edits, which are in the order of their positions.

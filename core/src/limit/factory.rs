@@ -12,7 +12,7 @@ use crate::{Error, Factory, Instance};
 /// A factory whose services are limited, each by itself: what
 /// [`ConcurrencyLimit::per_instance`] makes.
 ///
-/// An instance keeps its limit, and who waits there, for as long as it keeps its service: a changed
+/// An instance keeps its limit, and the calls that wait there, for as long as it keeps its service: a changed
 /// weight or metadata change nothing, a changed address starts anew.
 #[derive(Clone)]
 pub struct LimitedFactory<F> {

@@ -1,4 +1,4 @@
-//! Who is let in, who waits, and who is turned away.
+//! Which calls are let in, which wait, and which are turned away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,8 +18,8 @@ pub(super) struct Gate {
     queue: usize,
     /// Not for a service that is no endpoint's.
     endpoint: Option<(InstanceId, Readiness)>,
-    /// Calls under way and calls that wait. Who holds a permit is inside, always: so whoever is let
-    /// in while fewer than `max` are inside finds a permit.
+    /// Calls under way and calls that wait. A call that holds a permit is always inside: so one that is let in while fewer
+    /// than `max` are inside finds a permit.
     inside: AtomicUsize,
     permits: Arc<Semaphore>,
 }
@@ -108,8 +108,8 @@ impl Place {
                     Ok(()) => At::Waiting(PollSemaphore::new(self.gate.permits.clone())),
                     Err(error) => return Poll::Ready(Err(error)),
                 },
-                // FIFO, as tokio's semaphore is: a permit that is given back goes to who waits
-                // longest, and cannot be snatched by who comes just then.
+                // FIFO, as tokio's semaphore is: a permit that is given back goes to the call that
+                // has waited longest, and not to one that comes just then.
                 At::Waiting(permits) => match ready!(permits.poll_acquire(cx)) {
                     Some(permit) => At::Running(permit),
                     // Not reachable: nobody closes it.

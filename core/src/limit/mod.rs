@@ -27,7 +27,7 @@ use self::gate::Gate;
 use crate::endpoints::Readiness;
 use crate::{BoxError, InstanceId};
 
-/// At most so many calls at once, and so many waiting: for each instance by
+/// Limits how many calls are under way at once and how many wait: for each instance by
 /// [`per_instance`](Self::per_instance), for any one service as a tower layer.
 ///
 /// A call takes its place when its future is first polled. It is under way from then, or from when

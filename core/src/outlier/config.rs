@@ -16,8 +16,8 @@ use std::time::Duration;
 /// | [failure share](Self::with_failure_share) | each interval | what does badly, even if many do |
 ///
 /// An ejected instance takes no calls. When its time is over, one call may try it: if it succeeds the
-/// instance is back, if it fails the next ejection is longer. So many at most are ejected at once
-/// ([`with_max_ejected`](Self::with_max_ejected)), and never the last one.
+/// instance is back, if it fails the next ejection is longer. The number that is ejected at once is
+/// bounded ([`with_max_ejected`](Self::with_max_ejected)), and the last one never is.
 ///
 /// ```
 /// use std::time::Duration;
@@ -146,8 +146,8 @@ impl OutlierDetection {
     }
 
     /// Sets the share of instances that may be ejected at once (default 0.1). While fewer than that
-    /// are, one more may go: so one always may, except for the last. What is outside 0 to 1 is
-    /// brought inside, what is not a number counts as the default; with 0 nothing is ejected.
+    /// are, one more may go: so one always may, except for the last. Clamped to 0 to 1; NaN means the
+    /// default; with 0 nothing is ejected.
     #[must_use]
     pub fn with_max_ejected(mut self, share: f64) -> Self {
         self.max_ejected = if share.is_nan() { 0.1 } else { share.clamp(0.0, 1.0) };

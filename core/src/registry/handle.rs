@@ -215,7 +215,7 @@ impl RegistryHandle {
         self.default_service.as_ref()
     }
 
-    /// The live view of a service. Never waits; who asks first starts the watch.
+    /// The live view of a service. Never waits; the first to ask starts the watch.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a bad name,

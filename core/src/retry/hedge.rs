@@ -26,18 +26,17 @@ enum Kind {
 }
 
 impl HedgeDelay {
-    /// Always so long; zero sends all attempts at once.
+    /// Always the same delay; zero sends all attempts at once.
     pub fn fixed(delay: Duration) -> Self {
         Self(Kind::Fixed(delay))
     }
 
-    /// So long as the share `quantile` (0.5 to 0.999; what is outside is brought inside) of the calls
-    /// took that succeeded lately. Until a hundred have, and with less than
-    /// [`at_least`](Self::at_least), no call is hedged sooner than a second.
+    /// The time within which the share `quantile` of the calls that succeeded lately had their answer (clamped to 0.5 to
+    /// 0.999; NaN means 0.95). Until a hundred have succeeded the delay is a second. It is never below
+    /// [`at_least`](Self::at_least).
     ///
     /// Clones measure together.
     pub fn quantile(quantile: f64) -> Self {
-        // A number that is none is brought inside as well.
         let quantile = if quantile.is_nan() { 0.95 } else { quantile.clamp(0.5, 0.999) };
         let latencies = Arc::new(Latencies::default());
         Self(Kind::Quantile { quantile, latencies, floor: Duration::ZERO })

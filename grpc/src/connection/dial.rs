@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ConnectionConfig;
 use super::error::unavailable;
 
-/// Makes connections, so many at once.
+/// Makes connections, a limited number at once.
 pub(super) struct Dialer {
     pub(super) config: ConnectionConfig,
     #[cfg(feature = "tls")]

@@ -29,8 +29,8 @@ impl RetryThrottling {
     /// The most tokens there are.
     pub const MAX_TOKENS: u32 = 1000;
 
-    /// So many tokens (1 to [`MAX_TOKENS`](Self::MAX_TOKENS)), and what a success brings back: of a
-    /// fraction three digits count, and more than all tokens is all of them.
+    /// Sets how many tokens there are (1 to [`MAX_TOKENS`](Self::MAX_TOKENS)) and how many a success brings back. Three
+    /// digits of a fraction count; more than all tokens means all of them.
     ///
     /// # Errors
     /// [`InvalidInput`](fleetward_core::ErrorKind::InvalidInput) for another number of tokens, or a

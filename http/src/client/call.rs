@@ -21,7 +21,7 @@ use crate::response_body::ResponseBody;
 use crate::retry_after::retry_after;
 use crate::{OriginError, RetryPolicy};
 
-/// For so long after another attempt has begun the body of the last response is kept whole.
+/// How long the body of the last response is kept whole after another attempt has begun.
 const KEPT: Duration = Duration::from_secs(10);
 
 /// One call: the request that each attempt takes a copy of, and what the last one left.

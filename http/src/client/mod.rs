@@ -77,7 +77,7 @@ struct ClientParts<S> {
     once: Retry<()>,
 }
 
-/// For so long the body may be read of a response that is returned because the deadline has passed.
+/// How long the body may be read of a response that is returned because the deadline has passed.
 const GRACE: Duration = Duration::from_secs(1);
 
 impl<S> Client<S> {

@@ -146,7 +146,7 @@ impl<C> Pool<C> {
 /// After so long a silence the other host's kernel is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// For so long it may leave what was sent unconfirmed; then the connection is lost.
+/// How long it may leave what was sent unconfirmed; then the connection is lost.
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -60,7 +60,7 @@ const fn scenario(
     }
 }
 
-/// Round robin has a p99 of 52 ms here: who makes nothing of errors.
+/// Round robin, which ignores errors, has a p99 of 52 ms here.
 const SHORT_TAIL: [Goal; 2] = [
     Goal { contender: "peak_ewma", column: "p99 ms", bound: Bound::AtMost(58.0) },
     Goal { contender: "peak_ewma, detection", column: "p99 ms", bound: Bound::AtMost(58.0) },

@@ -182,7 +182,7 @@ pub async fn odd_names<S: Subject>(bed: &Bed<S>) {
     }
 }
 
-/// 1,000 instances are seen by who watches and by who comes later; one of them leaves.
+/// 1,000 instances are seen by a watcher and by one that comes later; one of them leaves.
 pub async fn a_thousand_instances<S: Subject>(bed: &Bed<S>) {
     let service = service("fleet");
     let mut watcher = bed.watcher(&service).await;

@@ -71,7 +71,7 @@ pub async fn scheme<S: Subject>(bed: &Bed<S>) {
         .await;
 }
 
-/// Written, seen by who watches, and listed by who comes later.
+/// Written, seen by a watcher, and listed by one that comes later.
 async fn round_trip<S: Subject>(bed: &Bed<S>, instances: &[Instance]) {
     let service = service("greeter");
     let expected: Vec<_> = instances.iter().collect();

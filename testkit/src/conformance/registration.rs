@@ -70,7 +70,7 @@ pub async fn exactly_one_key<S: Subject>(bed: &Bed<S>) {
     bed.assert_keys(&service, 0, "when it is deregistered").await;
 }
 
-/// Who is deregistered does not take the place of a successor away.
+/// An instance that is deregistered takes nothing away from its successor.
 pub async fn deregisters_only_its_own<S: Subject>(bed: &Bed<S>) {
     let (service, one, client) = (service("greeter"), instance(1), bed.client().await);
     let before = bed.register(&client, &service, &one).await;
@@ -87,7 +87,7 @@ pub async fn deregisters_only_its_own<S: Subject>(bed: &Bed<S>) {
     watcher.sees_exactly(&[&last]).await;
 }
 
-/// Deregistering again changes nothing, not even for who has registered since.
+/// Deregistering again changes nothing, not even for one that has registered since.
 pub async fn double_deregister_harmless<S: Subject>(bed: &Bed<S>) {
     let (service, one, client) = (service("greeter"), instance(1), bed.client().await);
     let mut watcher = bed.watcher(&service).await;

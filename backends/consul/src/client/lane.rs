@@ -78,7 +78,7 @@ impl<C> Lane<C> {
             self.admit();
             tokio::select! {
                 biased;
-                // The lane never drops one who waits.
+                // The lane never drops one that waits.
                 Ok(place) = &mut place => return place,
                 // What was abandoned ends by itself.
                 () = sleep(LOOK) => {}
@@ -187,7 +187,7 @@ impl<C> State<C> {
     }
 }
 
-/// Takes one who waits no longer out of the queue.
+/// Takes one that no longer waits out of the queue.
 struct Guard<'a, C> {
     lane: &'a Lane<C>,
     id: u64,
@@ -206,7 +206,7 @@ impl<C> Drop for Guard<'_, C> {
     }
 }
 
-/// The right to have one connection. Dropping it gives it to the next one who waits.
+/// The right to have one connection. Dropping it gives it to the next one that waits.
 pub(super) struct Place<C> {
     lane: Arc<Lane<C>>,
     errand: Errand,

@@ -100,5 +100,5 @@ const MAX_ANSWER: u64 = 4096;
 const MOMENT: Duration = Duration::from_millis(300);
 /// How long an agent may take to say that it is alive.
 const KNOCK: Duration = Duration::from_secs(2);
-/// So many connections are left to others.
+/// The number of connections that are left to others.
 const SPARE: usize = 2;

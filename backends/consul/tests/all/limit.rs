@@ -41,7 +41,7 @@ struct Seen {
     ready: Duration,
 }
 
-/// So many processes watch so many services each and register once, while everything changes.
+/// A number of processes watch a number of services each and register once, while everything changes.
 async fn several(consul: &Consul, processes: usize, services: usize, rounds: usize) -> Seen {
     let begun = Instant::now();
     let mut children: Vec<_> =

@@ -194,7 +194,7 @@ impl Drop for Running {
     }
 }
 
-/// Until nobody is left who waits.
+/// Runs until nobody waits any more.
 async fn follow(running: Running, client: Client) {
     let mut backoff = BackoffState::new(Backoff::default(), fastrand::Rng::new());
     while let Err(error) = one_stream(&running, &client).await {

@@ -1,4 +1,4 @@
-//! Ours: from the registry's word through the reflector and the endpointer to who waits for it.
+//! Ours: from the registry's word through the reflector and the endpointer to whoever waits for it.
 
 use std::time::{Duration, Instant};
 

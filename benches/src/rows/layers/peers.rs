@@ -44,7 +44,7 @@ where
     Stack { name, beside: Some(beside), calls: Box::new(calls) }
 }
 
-/// So many more.
+/// The number of further attempts.
 #[derive(Clone)]
 struct Attempts(usize);
 

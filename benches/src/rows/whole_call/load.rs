@@ -1,4 +1,4 @@
-//! So many callers at once, each with one call after the other.
+//! A number of callers at once, each with one call after the other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -154,7 +154,7 @@ fn since(context: Option<&CallContext>) -> Instant {
     since
 }
 
-/// For so long it does not even look at changes.
+/// How long it does not even look at changes.
 const LEAST_PAUSE: Duration = Duration::from_millis(16);
 
 /// From 2 ms, doubling up to a second, jittered downwards to a half.

@@ -49,7 +49,7 @@ impl<I: Instancer> InstancerExt for I {}
 /// An [`Instancer`] seen through a [`View`]; made by [`InstancerExt::view`].
 ///
 /// Its snapshots are as fresh as those of the instancer behind it, with the same reasons, and it
-/// closes when that one does. Who waits for a change is woken only by one that the view shows. An
+/// closes when that one does. A change wakes those who wait only if the view shows it. An
 /// empty choice is an empty set: the [`EmptySetPolicy`](crate::discovery::EmptySetPolicy) judges what the
 /// registry says, not what a view makes of it.
 ///

@@ -10,7 +10,7 @@ const BATCH: u32 = 8;
 const CONFIRMS: u32 = 7;
 /// With fewer than so many a doubt that was confirmed holds no longer.
 const KEEPS: u32 = 4;
-/// So many refusals by endpoints that may be to blame themselves count as clear ones.
+/// The number of refusals by endpoints that may be to blame themselves which counts as a clear one.
 const UNCLEAR: u32 = 16;
 /// An endpoint is tried again after this time, then after twice as long, and so on.
 const FIRST_WAIT: Duration = Duration::from_secs(1);

@@ -28,7 +28,7 @@ pub(crate) struct Surroundings {
     /// Whether there is an endpointer.
     pub(crate) is_attached: bool,
     pub(crate) feedback: FeedbackConfig,
-    /// So many failures in a row wake who watches for outliers; 0: nobody does.
+    /// The number of failures in a row that wakes the detector of outliers; 0 if there is none.
     pub(crate) suspect_after: u32,
     /// Wakes the endpointer, which then publishes a new ready set.
     pub(crate) changed: Notify,
@@ -63,7 +63,7 @@ pub(crate) struct EndpointState {
     last_error: Mutex<Option<Error>>,
     /// Why the checks call it unhealthy.
     health_error: Mutex<Option<Error>>,
-    /// Wakes who checks through the connection, and who waits for the removal or the withdrawal.
+    /// Wakes health checks that go through the connection, and whatever waits for the removal or the withdrawal.
     moved: Notify,
     /// How often connecting has failed since it was connected last.
     failures: AtomicU32,

@@ -22,7 +22,7 @@ const MOST: usize = 8;
 pub(super) struct Publication<S> {
     around: Arc<Surroundings>,
     set: ArcSwap<EndpointSet<S>>,
-    /// Counts the sets published, to wake who waits for one.
+    /// Counts the sets published, and wakes whoever waits for one.
     version: watch::Sender<u64>,
     agenda: Mutex<Agenda<S>>,
 }

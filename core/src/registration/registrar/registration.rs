@@ -118,7 +118,7 @@ impl fmt::Debug for Registration {
 
 /// Follows how a [`Registration`] stands; it does not keep it alive.
 ///
-/// Only the newest status matters: who reads slowly skips those in between.
+/// Only the newest status matters: a slow reader skips those in between.
 #[derive(Clone)]
 pub struct StatusWatch {
     state: watch::Receiver<State>,

@@ -33,7 +33,7 @@ pub use self::throttle::Throttle;
 /// use std::sync::atomic::{AtomicU32, Ordering};
 /// use fleetward_core::retry::RetryBudget;
 ///
-/// /// So many extra attempts in the life of a process.
+/// /// A number of extra attempts for the life of a process.
 /// #[derive(Debug)]
 /// struct Supply(AtomicU32);
 ///

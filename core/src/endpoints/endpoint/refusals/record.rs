@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use crate::endpoints::Operation;
 use crate::endpoints::endpoint::doubt::{Doubt, Found, Heard};
 
-/// So many refusals in a row make a doubt, where nothing speaks for more.
+/// The number of refusals in a row that makes a doubt, where nothing asks for more.
 const LEAST: u32 = 5;
 /// And so many where the endpoint refuses other operations that others do.
 const LEAST_BESIDE_OTHERS: u32 = 2;
@@ -20,7 +20,7 @@ pub(super) struct Record {
     pub(super) good: u32,
     pub(super) refused: u32,
     pub(super) in_a_row: u32,
-    /// So many refusals in a row it takes at least: twice as many after each false alarm.
+    /// The least number of refusals in a row that it takes: doubled after each false alarm.
     pub(super) least: u32,
     pub(super) last: Instant,
     pub(super) doubt: Option<Doubt>,

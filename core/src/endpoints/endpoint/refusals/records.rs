@@ -11,9 +11,9 @@ use crate::endpoints::Operation;
 use crate::endpoints::endpoint::doubt::{Doubt, Found, Heard};
 use crate::endpoints::endpoint::way::Way;
 
-/// At most so many operations are remembered of an endpoint.
+/// The most operations that are remembered of an endpoint.
 const OPERATIONS: usize = 32;
-/// So many operations refused in a row make a doubt about all of them.
+/// The number of operations refused in a row that makes a doubt about all of them.
 const KINDS: u32 = 8;
 const MOST_KINDS: u32 = 1024;
 /// What was refused so long ago is forgotten.
