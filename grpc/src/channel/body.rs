@@ -6,38 +6,36 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use fleetward_client::AttemptGuard;
+use fleetward_core::BoxError;
 use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
 use tonic::Status;
 
 use super::head::Head;
 use super::observed::Observed;
 use super::tail::Tail;
-use crate::connection::ResponseBody;
 
 /// An attempt's hold on the request.
 pub(super) type Guard = AttemptGuard<tonic::body::Body>;
 
-/// What comes in for a response, and what its channel does at the end of the call.
-///
-/// Each part of the channel adds what it has to do: a body around a body would cost each call an allocation and
-/// each frame a detour.
-pub(super) struct CallBody {
-    head: Head,
-    // In the order in which they are to be dropped.
-    /// Gone with a deadline that has passed.
-    transport: Option<ResponseBody>,
-    observed: Observed,
-    guard: Option<Guard>,
-    tail: Option<Tail>,
+pin_project! {
+    /// What comes in for a response, and what its channel does at the end of the call.
+    ///
+    /// Each part of the channel adds what it has to do: a body around a body would cost each call an allocation and
+    /// each frame a detour.
+    pub(super) struct CallBody<B> {
+        head: Head,
+        // In the order in which they are to be dropped.
+        // Gone with a deadline that has passed.
+        #[pin]
+        transport: Option<B>,
+        observed: Observed,
+        guard: Option<Guard>,
+        tail: Option<Tail>,
+    }
 }
 
-impl CallBody {
-    pub(super) fn new(head: Head, transport: ResponseBody, observed: Observed) -> Self {
-        // What has ended keeps no connection open.
-        let transport = Some(transport).filter(|transport| !transport.is_end_stream());
-        Self { head, transport, observed, guard: None, tail: None }
-    }
-
+impl<B> CallBody<B> {
     /// What the response's head says of the call.
     pub(super) fn head(&self) -> Head {
         self.head
@@ -51,28 +49,41 @@ impl CallBody {
         self.tail = Some(tail);
     }
 
-    fn ended(&mut self, end: Option<&Result<Frame<Bytes>, Status>>) {
-        let code = self.observed.ended(end);
-        self.guard = None;
-        if let Some(tail) = &mut self.tail {
+    fn ended(self: Pin<&mut Self>, end: Option<&Result<Frame<Bytes>, Status>>) {
+        let this = self.project();
+        let code = this.observed.ended(end);
+        *this.guard = None;
+        if let Some(tail) = this.tail {
             tail.ended(code);
         }
     }
 
     /// The deadline has passed.
-    fn exceeded(&mut self) -> Option<Status> {
-        let instance = self.transport.as_ref().and_then(ResponseBody::instance);
-        let status = self.tail.as_ref()?.exceeded(instance)?;
+    fn exceeded(self: Pin<&mut Self>) -> Option<Status> {
+        let mut this = self.project();
+        let status = this.tail.as_ref()?.exceeded(this.observed.instance())?;
         // Resets the stream: the server need not go on.
-        self.transport = None;
+        this.transport.set(None);
         // The instance hears of it, for it is the one that took too long.
-        self.observed.expired();
-        self.guard = None;
+        this.observed.expired();
+        *this.guard = None;
         Some(status)
     }
 }
 
-impl Body for CallBody {
+impl<B: Body> CallBody<B> {
+    pub(super) fn new(head: Head, transport: B, observed: Observed) -> Self {
+        // What has ended keeps no connection open.
+        let transport = Some(transport).filter(|transport| !transport.is_end_stream());
+        Self { head, transport, observed, guard: None, tail: None }
+    }
+}
+
+impl<B> Body for CallBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -80,9 +91,11 @@ impl Body for CallBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let polled = match &mut this.transport {
-            Some(transport) => Pin::new(transport).poll_frame(cx),
+        let mut this = self.as_mut().project();
+        let polled = match this.transport.as_mut().as_pin_mut() {
+            Some(transport) => {
+                transport.poll_frame(cx).map_err(|error| Status::from_error(error.into()))
+            }
             None => Poll::Ready(None),
         };
         let late = match &polled {
@@ -94,13 +107,13 @@ impl Body for CallBody {
                 this.tail.as_ref().is_some_and(Tail::is_late)
             }
             Poll::Ready(end) => {
-                this.ended(end.as_ref());
+                self.as_mut().ended(end.as_ref());
                 false
             }
             Poll::Pending => this.tail.as_mut().is_some_and(|tail| tail.poll_late(cx).is_ready()),
         };
         if late {
-            return Poll::Ready(this.exceeded().map(Err));
+            return Poll::Ready(self.exceeded().map(Err));
         }
         polled
     }
@@ -114,8 +127,8 @@ impl Body for CallBody {
     }
 }
 
-impl fmt::Debug for CallBody {
+impl<B> fmt::Debug for CallBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallBody").field("ended", &self.is_end_stream()).finish_non_exhaustive()
+        f.debug_struct("CallBody").field("head", &self.head).finish_non_exhaustive()
     }
 }

@@ -270,7 +270,9 @@ impl<T> ChannelBuilder<T> {
     }
 
     /// As [`build`](Self::build), on what `factory` makes of each instance: a
-    /// [`Connection`] with layers around it, such as a limit on its calls.
+    /// [`Connection`] with layers around it, such as a limit on its calls, or any other client of HTTP/2. Layers may
+    /// change the response's body. Of a client other than a [`Connection`] it is not known whether a request that
+    /// failed has left, so that one is tried again by its status only.
     ///
     /// ```
     /// use fleetward_core::Instance;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use fleetward_client::{Attempts, Deadline, RequestHead};
 use fleetward_core::context::{ContextCarrier, WithContext};
 use fleetward_core::endpoints::Endpoints;
@@ -37,7 +38,7 @@ use self::policy::CallPolicy;
 use self::replay::Replay;
 use self::tail::Tail;
 use self::waiting::is_waiting;
-use crate::{Connection, ResponseBody, ServiceConfig, deadline};
+use crate::{Connection, ServiceConfig, deadline};
 
 /// A load-balanced channel to one service, for any generated tonic client.
 ///
@@ -120,15 +121,13 @@ impl<S> Clone for Channel<S> {
     }
 }
 
-impl<S> Service<http::Request<Body>> for Channel<S>
+impl<S, B> Service<http::Request<Body>> for Channel<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<ResponseBody>>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
+    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
     type Response = http::Response<Body>;
     type Error = Status;

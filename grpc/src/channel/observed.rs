@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleetward_core::InstanceId;
 use fleetward_core::endpoints::{InFlight, Outcome};
 use http::HeaderMap;
 use http_body::Frame;
@@ -19,6 +20,11 @@ pub(super) struct Observed(Option<(InFlight, Instant)>);
 impl Observed {
     pub(super) fn new(call: InFlight, head: Instant) -> Self {
         Self(Some((call, head)))
+    }
+
+    /// The instance, until the call has ended.
+    pub(super) fn instance(&self) -> Option<&InstanceId> {
+        self.0.as_ref().map(|(call, _)| call.instance())
     }
 
     /// The call's deadline passed before its end.

@@ -10,20 +10,20 @@ use super::body::CallBody;
 use super::head::Head;
 use super::observed::{Observed, broken, outcome};
 use crate::ConnectionError;
-use crate::connection::{ResponseBody, WasSent};
+use crate::connection::WasSent;
 
 /// Judges calls by their gRPC status and counts them as under way until their response's body ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ByStatus;
 
-impl Observer<http::Response<ResponseBody>> for ByStatus {
-    type Observed = http::Response<CallBody>;
+impl<B: Body> Observer<http::Response<B>> for ByStatus {
+    type Observed = http::Response<CallBody<B>>;
 
     fn response(
         &self,
-        response: http::Response<ResponseBody>,
+        response: http::Response<B>,
         mut call: InFlight,
-    ) -> http::Response<CallBody> {
+    ) -> http::Response<CallBody<B>> {
         let mut observed = Observed::default();
         let head = Head::of(&response, response.body().is_end_stream());
         match head {

@@ -16,15 +16,15 @@ use crate::ConnectionError;
 use crate::connection::WasSent;
 
 /// Made for each call.
-pub(super) struct CallPolicy<'a> {
+pub(super) struct CallPolicy<'a, B> {
     plan: &'a Plan,
     /// A server that has no room gets one transparent retry elsewhere; more would make a storm.
     refused: AtomicBool,
-    request: &'a Replay<'a>,
+    request: &'a Replay<'a, B>,
 }
 
-impl<'a> CallPolicy<'a> {
-    pub(super) fn new(plan: &'a Plan, request: &'a Replay<'a>) -> Self {
+impl<'a, B> CallPolicy<'a, B> {
+    pub(super) fn new(plan: &'a Plan, request: &'a Replay<'a, B>) -> Self {
         Self { plan, refused: AtomicBool::new(false), request }
     }
 
@@ -53,8 +53,11 @@ impl<'a> CallPolicy<'a> {
     }
 }
 
-impl<'a> core::retry::RetryClassifier<WithContext<&'a Replay<'a>>> for CallPolicy<'_> {
-    fn copy(&self, request: &WithContext<&'a Replay<'a>>) -> Option<WithContext<&'a Replay<'a>>> {
+impl<'a, B> core::retry::RetryClassifier<WithContext<&'a Replay<'a, B>>> for CallPolicy<'_, B> {
+    fn copy(
+        &self,
+        request: &WithContext<&'a Replay<'a, B>>,
+    ) -> Option<WithContext<&'a Replay<'a, B>>> {
         Some(request.clone())
     }
 

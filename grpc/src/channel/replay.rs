@@ -1,5 +1,6 @@
 //! The request of a call, from which each attempt takes its own (gRFC A6).
 
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -22,15 +23,17 @@ use super::rejected::Rejected;
 static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// The request of a call.
-pub(super) struct Replay<'a> {
+pub(super) struct Replay<'a, B> {
     head: &'a RequestHead,
     deadline: Option<Deadline>,
     body: ReplayBody<Body>,
     /// Whether the last attempt was given up before it left.
     came_back: AtomicBool,
+    /// The body of a response.
+    response: PhantomData<fn() -> B>,
 }
 
-impl<'r> Replay<'r> {
+impl<'r, B> Replay<'r, B> {
     /// Takes what is there of the body, at once. A unary request is there whole.
     ///
     /// # Errors
@@ -42,7 +45,7 @@ impl<'r> Replay<'r> {
         settings: &ClientSettings,
     ) -> Result<Self, Status> {
         let body = ReplayBody::new(body, settings.replay_limit, &settings.replay_buffer)?;
-        Ok(Self { head, deadline, body, came_back: AtomicBool::new(false) })
+        Ok(Self { head, deadline, body, came_back: AtomicBool::new(false), response: PhantomData })
     }
 
     /// Whether the whole of it can be sent once more.
@@ -57,10 +60,10 @@ impl<'r> Replay<'r> {
     }
 }
 
-impl Exchange for &Replay<'_> {
+impl<B> Exchange for &Replay<'_, B> {
     type Request = http::Request<Body>;
     type Body = Body;
-    type Response = http::Response<CallBody>;
+    type Response = http::Response<CallBody<B>>;
 
     /// The deadline stands in its extensions: the connection is the first to know when it leaves.
     fn request(&self, previous: u32) -> Option<(http::Request<Body>, Guard)> {
@@ -77,9 +80,9 @@ impl Exchange for &Replay<'_> {
 
     fn answered(
         &self,
-        mut response: http::Response<CallBody>,
+        mut response: http::Response<CallBody<B>>,
         guard: Guard,
-    ) -> Result<http::Response<CallBody>, BoxError> {
+    ) -> Result<http::Response<CallBody<B>>, BoxError> {
         match response.body().head() {
             Head::Failed(code) | Head::Foreign(code) => {
                 Err(Rejected { code, head: response.into_parts().0 }.into())

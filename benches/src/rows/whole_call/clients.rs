@@ -11,6 +11,7 @@ use fleetward_core::discovery::FixedInstancer;
 use fleetward_grpc::{Channel as Ours, RetryPolicy};
 use futures::future::BoxFuture;
 use http::Uri;
+use http::uri::{Authority, Scheme};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -22,7 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
 
 use super::load::{self, Load, Sample};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One of the contenders, connected.
 pub(crate) struct Client {
@@ -48,6 +49,7 @@ pub(crate) const BALANCE_CHANNEL: &str = "tonic `balance_channel`";
 pub(crate) const CHANNELS: &str = "three tonic `Channel`s in turn";
 pub(crate) const FLOOR: &str = "three hyper `SendRequest`s in turn";
 pub(crate) const ROUND_ROBIN: &str = "fleetward, round robin";
+pub(crate) const OVER_HYPER: &str = "fleetward, round robin, over hyper `SendRequest`s";
 pub(crate) const EVERYTHING: &str = "fleetward, Peak EWMA + retry + deadline";
 
 pub(crate) async fn all(servers: &[SocketAddr]) -> Result<Vec<Client>> {
@@ -62,6 +64,7 @@ pub(crate) async fn all(servers: &[SocketAddr]) -> Result<Vec<Client>> {
         Client::new(CHANNELS, channels),
         Client::new(FLOOR, floor),
         Client::new(ROUND_ROBIN, vec![Grpc::new(round_robin(servers).await?)]),
+        Client::new(OVER_HYPER, vec![Grpc::new(over_hyper(servers).await?)]),
         Client::new(EVERYTHING, vec![Grpc::new(everything(servers).await?)]),
     ])
 }
@@ -99,7 +102,21 @@ async fn everything(servers: &[SocketAddr]) -> Result<Ours> {
     connected(ours, servers.len()).await
 }
 
-async fn connected(ours: Ours, count: usize) -> Result<Ours> {
+/// Our channel with hyper's connections in place of ours: what ours are worth.
+async fn over_hyper(servers: &[SocketAddr]) -> Result<Ours<OverHyper>> {
+    let connect = |instance: Arc<Instance>| async move {
+        let authority = instance.address().authority();
+        let floor = Floor::connect(&authority.parse()?).await?;
+        Ok::<_, Error>(OverHyper { floor, authority: authority.parse()? })
+    };
+    let ours = Ours::builder(list(servers)?).balancer(RoundRobin::new()).build_on(connect);
+    connected(ours, servers.len()).await
+}
+
+async fn connected<S>(ours: Ours<S>, count: usize) -> Result<Ours<S>>
+where
+    S: Clone + Send + Sync + 'static,
+{
     let all = ours.endpoints().wait_for(|set| set.ready().len() == count);
     tokio::time::timeout(Duration::from_secs(10), all).await?;
     Ok(ours)
@@ -134,5 +151,31 @@ impl Service<http::Request<Body>> for Floor {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         Box::pin(self.sender.send_request(request))
+    }
+}
+
+/// A [`Floor`] that completes a request as our connection does.
+#[derive(Clone)]
+struct OverHyper {
+    floor: Floor,
+    authority: Authority,
+}
+
+impl Service<http::Request<Body>> for OverHyper {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = BoxFuture<'static, hyper::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.floor.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.authority.clone());
+        // All three parts are there, so this cannot fail.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        self.floor.call(request)
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::EndpointState;
 use super::doubt::Heard;
 use super::way::Way;
+use crate::InstanceId;
 use crate::context::CallContext;
 use crate::endpoints::Operation;
 
@@ -123,6 +124,11 @@ impl InFlight {
     pub(crate) fn withdrawn(&self) -> BoxFuture<'static, ()> {
         let state = self.state.clone();
         Box::pin(async move { state.withdrawn().await })
+    }
+
+    /// The instance that was called.
+    pub fn instance(&self) -> &InstanceId {
+        self.state.instance()
     }
 
     /// The call is over.
