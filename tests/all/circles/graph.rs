@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
+use syn::UseTree;
 use syn::visit::{self, Visit};
 
 use super::tree::{Crate, Names};
@@ -98,23 +99,31 @@ impl<'ast> Visit<'ast> for Paths {
     fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
 
     /// In a function, as in a module.
-    fn visit_item_use(&mut self, _: &'ast syn::ItemUse) {}
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        leaves(&item.tree, &mut Names::new(), &mut self.0);
+    }
 }
 
 impl Paths {
     fn take_tokens(&mut self, tokens: TokenStream) {
         let mut path = Names::new();
-        let mut joined = false;
+        // One stands between a name and its type, two in a path.
+        let mut colons = 0;
         for token in tokens {
+            if let TokenTree::Punct(punct) = &token
+                && punct.as_char() == ':'
+            {
+                colons += 1;
+                continue;
+            }
+            let is_path = std::mem::take(&mut colons) == 2;
             match token {
                 TokenTree::Ident(name) => {
-                    if !joined {
+                    if !is_path {
                         self.take_words(&mut path);
                     }
                     path.push(name.to_string());
-                    joined = false;
                 }
-                TokenTree::Punct(punct) if punct.as_char() == ':' => joined = true,
                 TokenTree::Group(group) => {
                     self.take_words(&mut path);
                     self.take_tokens(group.stream());
@@ -132,6 +141,23 @@ impl Paths {
         if path.len() > 1 || path.first().is_some_and(is_type) {
             self.0.push(path);
         }
+    }
+}
+
+/// Every path that a `use` names.
+fn leaves(tree: &UseTree, path: &mut Names, all: &mut Vec<Names>) {
+    match tree {
+        UseTree::Path(inner) => {
+            path.push(inner.ident.to_string());
+            leaves(&inner.tree, path, all);
+            path.pop();
+        }
+        UseTree::Group(group) => group.items.iter().for_each(|inner| leaves(inner, path, all)),
+        UseTree::Name(name) => all.push([path.as_slice(), &[name.ident.to_string()]].concat()),
+        UseTree::Rename(renamed) => {
+            all.push([path.as_slice(), &[renamed.ident.to_string()]].concat());
+        }
+        UseTree::Glob(_) => {}
     }
 }
 

@@ -79,6 +79,34 @@ fn a_circle_through_faces_globs_and_macros_is_found() {
 }
 
 #[test]
+fn a_circle_through_a_type_in_a_macro_and_a_use_in_a_function_is_found() {
+    let found = circles(&[
+        ("src/lib.rs", "mod a; mod b;"),
+        ("src/a.rs", "make! { pub struct Thing { part: crate::b::Part } }"),
+        ("src/b.rs", "pub struct Part; fn f() { use crate::a::Thing; Thing::new() }"),
+    ]);
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn only_what_is_there_in_tests_alone_is_left_out() {
+    let circle = |condition: &str| {
+        let b = format!("pub struct Part; #[cfg({condition})] fn f(_: crate::a::Thing) {{}}");
+        let a = "pub struct Thing(crate::b::Part);";
+        !circles(&[("src/lib.rs", "mod a; mod b;"), ("src/a.rs", a), ("src/b.rs", &b)]).is_empty()
+    };
+    for (condition, expected) in [
+        ("test", false),
+        ("all(unix, test)", false),
+        ("not(test)", true),
+        ("any(test, unix)", true),
+        ("unix", true),
+    ] {
+        assert_eq!(circle(condition), expected, "{condition}");
+    }
+}
+
+#[test]
 fn a_face_is_no_circle_and_neither_is_what_tests_name() {
     let found = circles(&[
         ("src/lib.rs", "mod a; pub use a::Thing;"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use proc_macro2::{TokenStream, TokenTree};
 use syn::{Attribute, Item, UseTree, Visibility};
 
 /// The path of a module or an item: `crate::a::b` is `["a", "b"]`.
@@ -68,10 +69,14 @@ impl Crate {
                         self.take_items(read, path, file.clone(), &below, items);
                         continue;
                     }
-                    let candidates = [below.with_extension("rs"), below.join("mod.rs")];
-                    if let Some(file) = candidates.into_iter().find(|file| read(file).is_some()) {
-                        self.take_file(read, path, file, &below);
+                    // A file of another crate, which is read there.
+                    if inner.attrs.iter().any(|attribute| attribute.path().is_ident("path")) {
+                        continue;
                     }
+                    let candidates = [below.with_extension("rs"), below.join("mod.rs")];
+                    let found = candidates.into_iter().find(|file| read(file).is_some());
+                    let found = found.unwrap_or_else(|| panic!("{file:?}: no file for {name}"));
+                    self.take_file(read, path, found, &below);
                 }
                 Item::Use(item) if !is_test(&item.attrs) => {
                     let is_own = matches!(item.vis, Visibility::Inherited);
@@ -190,9 +195,23 @@ fn is_test(attributes: &[Attribute]) -> bool {
     let is_cfg = |attribute: &&Attribute| attribute.path().is_ident("cfg");
     let mut conditions = attributes.iter().filter(is_cfg);
     conditions.any(|cfg| match &cfg.meta {
-        syn::Meta::List(list) => {
-            list.tokens.clone().into_iter().any(|token| token.to_string() == "test")
-        }
+        syn::Meta::List(list) => needs_test(list.tokens.clone()),
         _ => false,
     })
+}
+
+/// Whether a condition holds in tests only.
+fn needs_test(condition: TokenStream) -> bool {
+    let mut tokens = condition.into_iter();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Ident(name) if name == "test" => return true,
+            TokenTree::Ident(name) if name == "not" || name == "any" => {
+                tokens.next();
+            }
+            TokenTree::Group(group) if needs_test(group.stream()) => return true,
+            _ => {}
+        }
+    }
+    false
 }
