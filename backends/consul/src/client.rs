@@ -45,10 +45,10 @@ use crate::pace::Paces;
 /// The agents, and the connections to them. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Client {
-    shared: Arc<Shared>,
+    shared: Arc<ClientParts>,
 }
 
-struct Shared {
+struct ClientParts {
     config: Arc<ConsulConfig>,
     connector: Connector,
     peers: Vec<Peer>,
@@ -71,7 +71,7 @@ impl Client {
         let peer = |url: AgentUrl| Peer { agent: Agent::of(&url.key()), url };
         let peers = urls.into_iter().map(peer).collect();
         let paces = Paces::default();
-        Ok(Self { shared: Arc::new(Shared { config, connector, peers, rotation, paces }) })
+        Ok(Self { shared: Arc::new(ClientParts { config, connector, peers, rotation, paces }) })
     }
 
     pub(crate) fn agents(&self) -> &[String] {

@@ -27,10 +27,10 @@ pub(crate) use watch::{Event, Requests, Response, Watch, Watched};
 /// A connection to whichever server works. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Client {
-    shared: Arc<Shared>,
+    shared: Arc<ClientParts>,
 }
 
-struct Shared {
+struct ClientParts {
     config: EtcdConfig,
     rotation: Rotation,
     servers: Vec<Server>,
@@ -52,7 +52,7 @@ impl Client {
         // Clients that start together must not all begin at the first server.
         let first = fastrand::usize(..urls.len());
         let rotation = Rotation::new("endpoint", urls, first);
-        Ok(Self { shared: Arc::new(Shared { config, rotation, servers }) })
+        Ok(Self { shared: Arc::new(ClientParts { config, rotation, servers }) })
     }
 
     pub(crate) fn urls(&self) -> &[String] {

@@ -11,9 +11,9 @@ use crate::endpoints::endpoint::EndpointState;
 
 /// An attempt, as the retry and the balancer under it see it. Small, for each call makes one.
 #[derive(Debug, Default)]
-pub(crate) struct Attempt {
+pub(crate) struct AttemptContext {
     /// Around a layer that makes attempts of its own.
-    parent: Option<Arc<Attempt>>,
+    parent: Option<Arc<AttemptContext>>,
     /// Nothing for the first attempt of a call.
     earlier: Option<Box<Earlier>>,
     /// Identifies the budget of the layer that makes the attempt; 0 for none.
@@ -80,7 +80,7 @@ pub(super) enum Expired {
     All,
 }
 
-impl Attempt {
+impl AttemptContext {
     /// One that is sent at `now`.
     #[inline]
     pub(crate) fn new(
@@ -258,7 +258,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_is_that_of_sending_for_one_pick_at_once() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let attempt = || Attempt::new(None, None, 0, start);
+        let attempt = || AttemptContext::new(None, None, 0, start);
         let (at_once, later) = (attempt(), attempt());
         // The first poll is over: a layer in between has kept the call.
         later.time_passes();

@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::attempt::Expired;
-pub(crate) use self::attempt::{Again, Attempt, Earlier};
+pub(crate) use self::attempt::{Again, AttemptContext, Earlier};
 pub use self::carrier::{ContextCarrier, WithContext};
 use crate::InstanceId;
 
@@ -52,7 +52,7 @@ use crate::InstanceId;
 /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct CallContext(Arc<Attempt>);
+pub struct CallContext(Arc<AttemptContext>);
 
 impl CallContext {
     /// Of a call that is about to begin.
@@ -62,7 +62,7 @@ impl CallContext {
 
     /// Of one attempt of a call.
     #[inline]
-    pub(crate) fn of(attempt: Attempt) -> Self {
+    pub(crate) fn of(attempt: AttemptContext) -> Self {
         Self(Arc::new(attempt))
     }
 
@@ -121,12 +121,12 @@ impl CallContext {
     }
 
     /// The attempt, for one below it to know it by.
-    pub(crate) fn share(&self) -> Arc<Attempt> {
+    pub(crate) fn share(&self) -> Arc<AttemptContext> {
         self.0.clone()
     }
 
     #[inline]
-    pub(crate) fn attempt(&self) -> &Attempt {
+    pub(crate) fn attempt(&self) -> &AttemptContext {
         &self.0
     }
 }

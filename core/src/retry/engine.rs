@@ -17,7 +17,7 @@ use super::running::{Answer, Attempts, Ended, Running};
 use super::sending::Sending;
 use super::settings::Settings;
 use super::{RetryClassifier, RetryError};
-use crate::context::{Attempt, CallContext, ContextCarrier};
+use crate::context::{AttemptContext, CallContext, ContextCarrier};
 use crate::{BoxError, Error};
 
 pin_project! {
@@ -139,7 +139,7 @@ where
             kind => call.earlier(kind, attempts.picked()),
         };
         let within = this.within.as_ref().map(CallContext::share);
-        let context = CallContext::of(Attempt::new(within, earlier, budget, now));
+        let context = CallContext::of(AttemptContext::new(within, earlier, budget, now));
         request.replace_context(Some(context.clone()));
         let sending = Sending::new(this.inner.clone(), request);
         let ends = settings.per_attempt.and_then(|most| now.checked_add(most));

@@ -9,7 +9,7 @@ use super::Picked;
 use super::choice::{Choice, Repeat, ToCall};
 use super::wait::WaitForReady;
 use crate::balancing::{Lookup, PickContext, choose_way};
-use crate::context::{Attempt, CallContext};
+use crate::context::{AttemptContext, CallContext};
 use crate::endpoints::Endpoints;
 use crate::endpoints::endpointer::BalancerId;
 use crate::endpoints::{ByResult, InFlight, Member, OperationOf};
@@ -181,7 +181,7 @@ impl<S: Clone, O> Balanced<S, O> {
         let Parts { endpoints, balancer, id, lookup, operation, .. } = &*self.shared;
         let set = endpoints.load();
         let attempt = call.map(CallContext::attempt);
-        let now = attempt.map_or_else(Instant::now, Attempt::now);
+        let now = attempt.map_or_else(Instant::now, AttemptContext::now);
         let earlier = attempt.and_then(|attempt| attempt.earlier());
         let (number, tried) =
             earlier.map_or((0, &[][..]), |earlier| (earlier.number, &earlier.tried));
